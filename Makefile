@@ -1,0 +1,29 @@
+# The manual of everything a developer does: `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+POETRY := .poetry/bin/poetry
+RUN := .venv/bin
+
+# Poetry asks its index for JSON, which a plain package mirror does not speak; the plugin lets it use
+# whatever index pip itself is set up with. The address is computed on each run and written nowhere.
+export POETRY_VIRTUALENVS_IN_PROJECT := true
+export POETRY_NO_INTERACTION := 1
+export POETRY_PYPI_MIRROR_URL ?= $(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null || \
+  $(PYTHON) -c "from pip._internal.models.index import PyPI as p; print(p.simple_url)")
+
+.poetry/ok:
+	$(PYTHON) -m venv .poetry
+	.poetry/bin/pip install -q --disable-pip-version-check poetry==2.5.1 poetry-plugin-pypi-mirror==0.6.5
+	touch $@
+
+poetry.lock: | .poetry/ok
+	test -f $@ || $(POETRY) lock
+
+.venv/ok: .poetry/ok pyproject.toml poetry.lock
+	$(POETRY) install -q
+	touch $@
+
+.PHONY: install
+install: .venv/ok  ## everything, into .venv
+

@@ -1,0 +1,113 @@
+"""What the stages of a task need from the world, named by need; adapters and fakes implement these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from scheduler.domain.task import EngineImage, Progress, Task
+
+
+class Clock(Protocol):
+    """Time, passed in so that tests and simulations own it."""
+
+    def now(self) -> float:
+        """Return the wall clock, epoch seconds."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump and go on while the host sleeps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRun:
+    """A task made ready for the engine, beside the engine thread: encoded once, checked as far as can be.
+
+    `image_count` is how many images the answer must hold; `checkpoint` is the engine's own title of the model
+    they must come from, `sampler` the name that the answer must show; None means that any will do.
+    `estimate_bytes` bounds what the answer may take in memory.
+    """
+
+    task: Task
+    path: str
+    body: bytes
+    image_count: int
+    checkpoint: str | None
+    sampler: str | None
+    estimate_bytes: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """A decoded answer: as many images as asked, each verified, in the order of their seeds."""
+
+    images: tuple[EngineImage, ...]
+    checkpoint: str | None
+    sampler: str | None
+    warnings: tuple[str, ...]
+
+
+class Answer(Protocol):
+    """A good answer whose first byte has come: the engine is free, the body is still to be read."""
+
+    def output(self) -> Output:
+        """Read, decode and verify; called off the engine thread.
+
+        Raises BadResult for a silent failure, EngineLost when the body breaks off, Rejected when the engine
+        quietly did something other than what the task asked and always will.
+        """
+
+    def close(self) -> None:
+        """Throw the answer away unread."""
+
+
+class Engine(Protocol):
+    """One GPU's image server. `generate` and `golden` take as long as a render; only the engine's own thread
+    calls them, one at a time. Everything else may be called from other threads meanwhile.
+    """
+
+    name: str
+
+    def probe(self) -> None:
+        """Raise EngineDown unless the engine can take a request now; refresh what is known of its models."""
+
+    def title(self, checkpoint: str | None) -> str | None:
+        """Return the engine's title for a checkpoint's name (of any kind), from what is known, without asking.
+
+        None stands for the default checkpoint. An unknown name is returned as it is.
+        """
+
+    def loaded(self) -> str | None:
+        """Return the title of the checkpoint whose weights are loaded, as far as known."""
+
+    def prepare(self, task: Task, *, seed_key: str) -> PreparedRun:
+        """Check and encode a task. `seed_key` (task id and run number) fixes a random seed.
+
+        Raises Rejected naming the field, or EngineDown when the engine must be asked and does not answer.
+        """
+
+    def smaller(self, run: PreparedRun) -> PreparedRun:
+        """Return a run for the same pictures, one at a time (batch size 1)."""
+
+    def generate(self, run: PreparedRun, *, deadline_s: float) -> Answer:
+        """Post once; return when a good answer begins. Blocks for the whole render.
+
+        Raises Rejected, OutOfMemory, Fatal or Transient by the error table; EngineDown when the request was
+        never taken; EngineLost when the connection broke after it was sent; DeadlineExceeded or EngineHung
+        after the deadline; Interrupted when `interrupt` ended this run.
+        """
+
+    def interrupt(self, run: PreparedRun) -> bool:
+        """End `run` if it is what renders now; return whether an interrupt was sent. Raises nothing."""
+
+    def progress(self) -> Progress | None:
+        """Return how far the present run is; None when nothing runs or the engine does not tell."""
+
+    def free_memory(self) -> None:
+        """Make the engine drop what it holds on the GPU, after OutOfMemory. Raises EngineDown."""
+
+    def golden(self, *, deadline_s: float) -> None:
+        """Render a tiny known task; raise Fatal when even that fails, EngineDown when there is no engine."""
+
+    def restart(self) -> bool:
+        """Run the configured restart command; return False when there is none."""

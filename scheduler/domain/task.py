@@ -1,0 +1,151 @@
+"""A task, the message that brought it, the claim on it, and what came of it: immutable values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class TaskType(StrEnum):
+    """What an engine is asked to do; the values are those of the wire."""
+
+    TXT2IMG = "txt2img"
+    IMG2IMG = "img2img"
+    EXTRA_SINGLE = "extra-single-image"
+    EXTRA_BATCH = "extra-batch-images"
+
+
+class Format(StrEnum):
+    """The message family a task arrived in; it decides the vocabulary of the record and the names of the files."""
+
+    OWN = "own"
+    PREDECESSOR = "predecessor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One delivery of one SQS message.
+
+    `receipt` belongs to this delivery; `sent_at_s` is SQS's clock (epoch seconds), `received_s` this host's
+    monotonic clock. `queue` is the index of the queue in the order of priority, 0 first.
+    """
+
+    queue: int
+    message_id: str
+    receipt: str
+    body: str
+    sent_at_s: float
+    receive_count: int
+    received_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One request, in the engine's own terms, bound to its id by `fingerprint`.
+
+    `by_reference` tells that the request lives in the record, which this task therefore never creates.
+    """
+
+    task_id: str
+    task_type: TaskType
+    payload: Mapping[str, Any]
+    fingerprint: str
+    format: Format = Format.OWN
+    runtime: str | None = None
+    prefix: str | None = None
+    checkpoint: str | None = None
+    context: Any = None
+    by_reference: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to run a task: `owner` is a nonce of this claim, `attempt` the fence, never reset.
+
+    `runs` counts this run. `created_at_s` is the record's; `tries` counts failed preparations so far.
+    """
+
+    task_id: str
+    owner: str
+    attempt: int
+    run_no: int
+    runs: int
+    tries: int = 0
+    first_try_at_s: float | None = None
+    created_at_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineImage:
+    """One picture as the engine made it: decoded bytes, verified, with what its header says."""
+
+    data: bytes
+    media_type: str
+    extension: str
+    width: int
+    height: int
+    seed: int | None = None
+    all_black: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """One picture in the bucket. URLs are derived from `key`, never stored."""
+
+    key: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    width: int
+    height: int
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where a task's time went, in milliseconds."""
+
+    queued_ms: int = 0
+    prepare_ms: int = 0
+    generate_ms: int = 0
+    store_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a completed task is recorded as."""
+
+    images: tuple[StoredImage, ...]
+    timings: Timings = field(default_factory=Timings)
+    checkpoint: str | None = None
+    sampler: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a failed task is recorded as: `kind` is the error's, `field` and `engine` as on `Rejected`."""
+
+    kind: str
+    message: str
+    field: str | None = None
+    engine: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: `percent` 0..100, the sampler step, the seconds left as the engine guesses them."""
+
+    percent: int
+    step: int
+    eta_s: int
+
+
+def fingerprint(request: Mapping[str, Any]) -> str:
+    """Return the sha256 (hex) of the canonical request: keys sorted, no white space, non-ASCII escaped."""
+    canonical = json.dumps(request, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
