@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from scheduler.domain.task import EngineImage, Progress, Task
+from scheduler.domain.claiming import Refused
+from scheduler.domain.errors import Counts, Rejected
+from scheduler.domain.task import Claim, EngineImage, Failure, Message, Progress, Result, StoredImage, Task
 
 
 class Clock(Protocol):
@@ -111,3 +114,62 @@ class Engine(Protocol):
 
     def restart(self) -> bool:
         """Run the configured restart command; return False when there is none."""
+
+
+class MessageQueue(Protocol):
+    """One queue. Every call raises Unavailable when the queue does not answer, and may be made again."""
+
+    lease_s: int
+
+    def receive(self, most: int, *, wait_s: int) -> list[Message]:
+        """Return up to `most` messages, hidden from others for `lease_s`; wait up to `wait_s` for the first."""
+
+    def extend(self, receipts: Sequence[str]) -> list[str]:
+        """Hide messages for one more lease; return the receipts that were refused."""
+
+    def give_back(self, receipts: Sequence[str], *, delay_s: float) -> list[str]:
+        """Show messages again after `delay_s`; return the receipts that were refused."""
+
+    def delete(self, receipts: Sequence[str]) -> list[str]:
+        """Delete messages; return the receipts whose deletion was not acknowledged."""
+
+    def refuse(self, message: Message, why: Rejected) -> None:
+        """Keep a message that cannot become a task where a person finds it, with the reason; then delete it."""
+
+
+class ImageStore(Protocol):
+    """Pictures, each written once."""
+
+    def put(self, key: str, image: EngineImage) -> StoredImage:
+        """Store `image` unless something lies under `key`; return what lies there now. Raises Unavailable."""
+
+
+class TaskStore(Protocol):
+    """Task records; the claim decides who runs a task. Every call raises Unavailable when the store does not answer.
+
+    The calls that take a claim raise LeaseLost when the record no longer names it.
+    """
+
+    def read(self, task_ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Return the records that exist among the ids."""
+
+    def claim(self, task: Task, message: Message, *, owner: str, lease_s: float) -> Claim | Refused:
+        """Take the right to run `task`, counting one run, or say why not; repeatable with the same `owner`."""
+
+    def renew(self, claim: Claim, *, lease_s: float, progress: Progress | None) -> bool:
+        """Extend the lease; return whether cancellation was asked for."""
+
+    def release(self, claim: Claim, *, counts: Counts) -> None:
+        """Put the task back to pending, at the cost that `counts` says."""
+
+    def complete(self, claim: Claim, task: Task, result: Result) -> None:
+        """Write the good end."""
+
+    def fail(self, claim: Claim, task: Task, failure: Failure) -> None:
+        """Write the bad end."""
+
+    def cancelled(self, claim: Claim, task: Task) -> None:
+        """Write the end of a task that was to be cancelled."""
+
+    def close_unclaimed(self, task_id: str, record: Mapping[str, Any], status: str, failure: Failure | None) -> bool:
+        """Write an end on a record that nobody holds; False if it is no longer as `record` shows it."""

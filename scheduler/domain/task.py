@@ -17,6 +17,7 @@ class TaskType(StrEnum):
     IMG2IMG = "img2img"
     EXTRA_SINGLE = "extra-single-image"
     EXTRA_BATCH = "extra-batch-images"
+    PIPELINE = "pipeline"
 
 
 class Format(StrEnum):
@@ -66,7 +67,7 @@ class Task:
 class Claim:
     """The right to run a task: `owner` is a nonce of this claim, `attempt` the fence, never reset.
 
-    `runs` counts this run. `created_at_s` is the record's; `tries` counts failed preparations so far.
+    `runs` counts this run; `tries` counts failed preparations so far, the first at `first_try_at_s`.
     """
 
     task_id: str
@@ -76,7 +77,6 @@ class Claim:
     runs: int
     tries: int = 0
     first_try_at_s: float | None = None
-    created_at_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,348 @@
+"""The composition root: settings become adapters, services and threads; the order of start and stop is written here.
+
+Start: health first, so that waiting can be seen; then AWS's facts; then the loops, from the end of a task's life to its
+beginning, so that nothing comes in before there is somewhere to go. Stop: the other way round, each join bounded by
+the grace: receive, prepare, engine, decode, store, delete, keepers. Daemon threads throughout, for an exit must not
+wait for an upload that hangs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from types import FrameType
+from typing import Any
+
+import structlog
+
+from scheduler.aws.clients import Clients, build
+from scheduler.config import Settings
+from scheduler.domain.clock import SystemClock
+from scheduler.domain.errors import AccessDenied, Unavailable
+from scheduler.domain.keys import address
+from scheduler.domain.ports import Engine
+from scheduler.domain.skew import SkewBounds
+from scheduler.held import HeldTasks
+from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
+from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, VisibilityKeeper
+from scheduler.loops.lane import Lane
+from scheduler.loops.prepare import ByteBudget, PrepareLoop
+from scheduler.loops.receive import ReceiveLoop, Turns
+from scheduler.loops.render import RenderLoop
+from scheduler.observe.health import HealthServer
+from scheduler.observe.metrics import Metrics
+from scheduler.sqs_consumer import SqsQueue, discover
+from scheduler.stop import StopSignal
+from scheduler.stores.images import S3ImageStore
+from scheduler.stores.tasks import DynamoTaskStore, discover_key_name
+from scheduler.task_processor import TaskProcessor, Terms
+
+log = structlog.get_logger()
+
+STORE_THREADS = 6
+"""Uploads beside each other: S3 answers in 50 to 100 ms, and the fastest engines finish 40 tasks a second."""
+PROGRESS_PERIOD_S = 2.0
+FACTS_PERIOD_S = 300.0
+"""How often the queue is asked for its facts again, which shows how this host's clock stands."""
+MIN_FREE_BYTES = 200 * 1024 * 1024
+LOOP_DIED = 70
+"""Exit code when a loop ended by an error: supervisord starts us again."""
+
+
+@dataclass(slots=True)
+class _Threads:
+    """Named daemon threads in groups, one group for each step of the stop."""
+
+    died: Callable[[str], None]
+    groups: dict[str, list[threading.Thread]] = field(default_factory=dict)
+
+    def start(self, group: str, run: Callable[[], None]) -> None:
+        members = self.groups.setdefault(group, [])
+        name = f"{group}-{len(members)}"
+        members.append(threading.Thread(target=self._guarded, args=(name, run), name=name, daemon=True))
+        members[-1].start()
+
+    def _guarded(self, name: str, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except Exception:
+            log.exception("loop_died", loop=name)
+            self.died(name)
+
+    def join(self, group: str, until_left_s: Callable[[], float]) -> bool:
+        """Wait for a group; True when all its threads have ended."""
+        for thread in self.groups.get(group, []):
+            thread.join(until_left_s())
+        return not any(thread.is_alive() for thread in self.groups.get(group, []))
+
+
+class Scheduler:
+    """One worker process. `run` returns its exit code."""
+
+    def __init__(self, settings: Settings, engines: Sequence[Engine]) -> None:
+        self._settings = settings
+        self._clock = SystemClock()
+        self._stop = StopSignal(self._clock)
+        self._events: SimpleQueue[str] = SimpleQueue()
+        self._signals = 0
+        self._metrics = Metrics()
+        self._held = HeldTasks(self._clock)
+        self._skew = SkewBounds()
+        self._lanes = [Lane(engine, self._held, self._clock) for engine in engines]
+        self._threads = _Threads(lambda name: self._events.put(f"died:{name}"))
+        self._keepers_stop = threading.Event()
+        self._finished: SimpleQueue[Finished | None] = SimpleQueue()
+        self._aws_why: str | None = "starting: AWS has not answered yet"
+        self._processor: TaskProcessor | None = None
+        self._receivers: list[ReceiveLoop] = []
+        self._lease_s = 0
+        self._metrics.watch(lambda: Counter(held.state.name.lower() for held in self._held.all()))
+        self._health = HealthServer(
+            settings.scheduler.health_host,
+            settings.scheduler.health_port,
+            report=self.report,
+            metrics=self._metrics.text,
+        )
+
+    @property
+    def health_address(self) -> tuple[str, int]:
+        """Where `/health` and `/metrics` answer."""
+        return self._settings.scheduler.health_host, self._health.server_port
+
+    def run(self) -> int:
+        """Work until a signal or until a loop dies; return 0 or 70."""
+        self._install_signals()
+        threading.Thread(target=self._health.serve_forever, name="health", daemon=True).start()
+        host, port = self.health_address
+        log.info(
+            "scheduler_starting", health=f"http://{host}:{port}/health", engines=[e.engine.name for e in self._lanes]
+        )
+        if not self._start():
+            return 0
+        log.info("scheduler_started", lease_s=self._lease_s)
+        event = self._events.get()
+        self._shut_down(event)
+        return LOOP_DIED if event.startswith("died:") else 0
+
+    def _install_signals(self) -> None:
+        def handle(number: int, _frame: FrameType | None) -> None:
+            self._signals += 1
+            if self._signals > 1:
+                os._exit(128 + number)
+            self._events.put(signal.Signals(number).name)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, handle)
+
+    # starting
+
+    def _start(self) -> bool:
+        """Build what needs AWS's facts, waiting for AWS as long as it takes; False when told to stop before."""
+        aws, scheduler = self._settings.aws, self._settings.scheduler
+        clients = build(aws.aws_region, poll_interval_s=scheduler.poll_interval, threads=STORE_THREADS + 4)
+        pause_s = 1.0
+        while True:
+            try:
+                queues, key_name = self._facts(clients)
+            except Unavailable as error:
+                advice = "check the instance's role or the credentials" if isinstance(error, AccessDenied) else None
+                log.warning("aws_unavailable", error=str(error), advice=advice)
+                self._aws_why = str(error)
+            else:
+                self._aws_why = None
+                break
+            try:
+                self._events.get(timeout=pause_s)
+            except Empty:
+                pause_s = min(30.0, pause_s * 2)
+            else:
+                return False
+        self._start_loops(clients, queues, key_name)
+        return True
+
+    def _facts(self, clients: Clients) -> tuple[list[SqsQueue], str]:
+        aws = self._settings.aws
+        queues = []
+        for index, name in enumerate(aws.sqs_queue_url):
+            facts = discover(clients.sqs, name, clock=self._clock, skew=self._skew)
+            if facts.dlq_url is None:
+                log.warning("queue_without_dlq", queue=facts.url, refused_go_to=f"s3://{aws.s3_bucket}/rejected/")
+            queues.append(
+                SqsQueue(clients, facts, index=index, bucket=aws.s3_bucket, clock=self._clock, skew=self._skew)
+            )
+        return queues, discover_key_name(clients.dynamodb, aws.dynamodb_table)
+
+    def _start_loops(self, clients: Clients, queues: Sequence[SqsQueue], key_name: str) -> None:
+        aws, scheduler = self._settings.aws, self._settings.scheduler
+        clock, held, metrics, stop = self._clock, self._held, self._metrics, self._stop
+        lease_s = self._lease_s = min(queue.lease_s for queue in queues)
+        tasks = DynamoTaskStore(
+            clients.dynamodb,
+            clients.keeper_dynamodb,
+            aws.dynamodb_table,
+            key_name=key_name,
+            clock=clock,
+            address=lambda key: address(key, bucket=aws.s3_bucket, cloudfront_domain=aws.cloudfront_domain),
+            worker=socket.gethostname(),
+            max_runs=scheduler.max_runs,
+            record_ttl_days=scheduler.record_ttl_days,
+        )
+        processor = self._processor = TaskProcessor(
+            terms=Terms(lease_s=lease_s, max_runs=scheduler.max_runs, default_prefix=scheduler.default_prefix),
+            held=held,
+            tasks=tasks,
+            images=S3ImageStore(clients.s3, aws.s3_bucket),
+            queues=queues,
+            clock=clock,
+            metrics=metrics,
+            stop=stop,
+        )
+        budget = ByteBudget(scheduler.memory_mb * 1024 * 1024)
+        period_s = lease_s / RENEWALS_PER_LEASE
+
+        visibility = VisibilityKeeper(queues, held=held, clock=clock, metrics=metrics)
+        claims = ClaimKeeper(tasks, held=held, lanes=self._lanes, lease_s=lease_s, clock=clock, metrics=metrics)
+        progress = ProgressLoop(self._lanes)
+        self._threads.start("keep", lambda: self._every(period_s, lambda: visibility.cycle(due_after_s=period_s / 2)))
+        self._threads.start("keep", lambda: self._every(period_s, lambda: claims.cycle(due_after_s=period_s / 2)))
+        self._threads.start("progress", lambda: self._every(PROGRESS_PERIOD_S, progress.cycle, is_vital=False))
+        self._threads.start(
+            "facts", lambda: self._every(FACTS_PERIOD_S, lambda: self._look_again(clients), is_vital=False)
+        )
+        self._threads.start("delete", DeleteLoop(processor, stop).run)
+        for _ in range(STORE_THREADS):
+            self._threads.start("store", StoreLoop(self._finished, processor, budget).run)
+        for lane in self._lanes:
+            render = RenderLoop(
+                lane,
+                processor=processor,
+                held=held,
+                clock=clock,
+                metrics=metrics,
+                stop=stop,
+                lanes=self._lanes,
+                deadline_s=scheduler.task_deadline_s,
+                lease_s=lease_s,
+            )
+            prepare = PrepareLoop(lane, processor=processor, held=held, budget=budget, clock=clock, stop=stop)
+            self._threads.start("decode", DecodeLoop(render.outcomes, self._finished).run)
+            self._threads.start("engine", render.run)
+            self._threads.start("prepare", prepare.run)
+        turns = Turns(len(queues))
+        for queue in queues:
+            receiver = ReceiveLoop(
+                queue,
+                index=queue.index,
+                turns=turns,
+                lanes=self._lanes,
+                processor=processor,
+                held=held,
+                clock=clock,
+                metrics=metrics,
+                stop=stop,
+                skewed=self._skewed,
+                most=scheduler.max_tasks_per_poll,
+                wait_s=scheduler.poll_interval,
+            )
+            self._receivers.append(receiver)
+            self._threads.start("receive", receiver.run)
+
+    def _every(self, period_s: float, cycle: Callable[[], None], *, is_vital: bool = True) -> None:
+        """Call `cycle` each `period_s` until the keepers stop; what is not vital goes on after an error."""
+        while not self._keepers_stop.wait(period_s):
+            try:
+                cycle()
+            except Exception:
+                if is_vital:
+                    raise
+                log.exception("cycle_failed")
+
+    def _look_again(self, clients: Clients) -> None:
+        try:
+            discover(clients.sqs, self._settings.aws.sqs_queue_url[0], clock=self._clock, skew=self._skew)
+        except Unavailable as error:
+            log.warning("aws_unavailable", error=str(error))
+
+    def _skewed(self) -> str | None:
+        """Say by how much this host's clock is proved to be off, when that endangers leases."""
+        least_s = self._skew.least_s()
+        if least_s <= self._lease_s / 12:
+            return None
+        return f"this host's clock is at least {least_s:.1f} s off AWS's: synchronise it (chrony or systemd-timesyncd)"
+
+    # stopping
+
+    def _shut_down(self, why: str) -> None:
+        """Stop in order, within the grace: nothing new, what has not started goes back, what runs may finish."""
+        stop, threads, processor = self._stop, self._threads, self._processor
+        stop.set(self._settings.scheduler.stop_grace_s)
+        log.info("scheduler_stopping", why=why, held=len(self._held.all()))
+        if processor is None:
+            return
+        self._return_unstarted(processor)
+        threads.join("receive", stop.left_s)
+        threads.join("prepare", stop.left_s)
+        self._return_unstarted(processor)
+        if not threads.join("engine", lambda: max(0.0, stop.work_until_s - self._clock.monotonic())):
+            for lane in self._lanes:
+                if (running := lane.running) is not None and running.run is not None:
+                    log.warning("run_interrupted", task_id=running.task.task_id)
+                    lane.engine.interrupt(running.run)
+            threads.join("engine", stop.left_s)
+        self._return_unstarted(processor)  # an engine that went away left its task here
+        threads.join("decode", stop.left_s)
+        for _ in range(STORE_THREADS):
+            self._finished.put(None)
+        threads.join("store", stop.left_s)
+        processor.deletions.put(None)
+        threads.join("delete", stop.left_s)
+        self._keepers_stop.set()
+        threads.join("keep", lambda: min(5.0, stop.left_s()))
+        left = [held.task.task_id for held in self._held.all()]
+        log.info("scheduler_stopped", left=left)
+
+    def _return_unstarted(self, processor: TaskProcessor) -> None:
+        for lane in self._lanes:
+            if (held := lane.withdraw()) is not None:
+                processor.return_claimed(held, reason="stop")
+        processor.return_unstarted(older_than_s=0.0, reason="stop")
+
+    # telling
+
+    def report(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether all is well, and the particulars that `GET /health` shows."""
+        now = self._clock.monotonic()
+        trouble = self._processor.trouble if self._processor else None
+        aws = (
+            self._aws_why or trouble or next((r.trouble for r in self._receivers if r.trouble), None) or self._skewed()
+        )
+        free_bytes = shutil.disk_usage(".").free
+        polls = [receiver.last_poll_s for receiver in self._receivers if receiver.last_poll_s is not None]
+        engines = [
+            {
+                "engine": lane.engine.name,
+                "ready": lane.is_ready,
+                "healthy": lane.is_healthy,
+                "why": lane.why,
+                "for_s": round(now - lane.since_s, 1),
+                "checkpoint": lane.engine.loaded(),
+            }
+            for lane in self._lanes
+        ]
+        is_well = aws is None and free_bytes > MIN_FREE_BYTES and any(lane.is_ready for lane in self._lanes)
+        is_well = is_well and not self._stop.is_set()
+        return is_well, {
+            "status": "stopping" if self._stop.is_set() else "healthy" if is_well else "unhealthy",
+            "engines": engines,
+            "aws": {"ok": aws is None, "why": aws or ""},
+            "disk": {"ok": free_bytes > MIN_FREE_BYTES, "free_bytes": free_bytes},
+            "last_poll_s_ago": round(now - max(polls), 1) if polls else None,
+            "held": self._held.describe(),
+        }

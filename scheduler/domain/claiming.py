@@ -1,0 +1,82 @@
+"""Why a claim was refused, read from the record that refused it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from scheduler.domain.retry import MAX_BACKOFF_S
+from scheduler.domain.task import Task
+
+
+class Refusal(StrEnum):
+    """What a conditional claim ran into."""
+
+    OURS = "ours"
+    """An earlier send of this very claim was applied: it is no refusal."""
+    DUPLICATE = "duplicate"
+    """The task has its end: delete the message."""
+    RESENT = "resent"
+    """It failed, and the message was sent after that: claim it anew, runs reset."""
+    ELSEWHERE = "elsewhere"
+    """Another worker holds a live lease: put the message back."""
+    CONFLICT = "conflict"
+    """The id belongs to another request: refuse the message, leave the record alone."""
+    CANCELLED = "cancelled"
+    """Cancellation was asked for and nobody holds it: write the end."""
+    EXHAUSTED = "exhausted"
+    """Its runs are spent: write the failure."""
+    MISSING = "missing"
+    """The message points at a record that is not there."""
+    CHANGED = "changed"
+    """The record would allow the claim by now: try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A refusal and the record's attributes that explain it (None when there is no record)."""
+
+    reason: Refusal
+    record: Mapping[str, Any] | None
+
+
+FINAL = frozenset({"completed", "failed", "cancelled"})
+
+
+def judge(
+    record: Mapping[str, Any] | None, *, task: Task, owner: str, sent_at_s: float, now: float, max_runs: int
+) -> Refusal:
+    """Read from the `record` that failed a claim's condition what to do with the message.
+
+    `sent_at_s` is when the message was sent by SQS's clock, `now` this host's wall clock, both epoch seconds.
+    """
+    if record is None:
+        return Refusal.MISSING if task.by_reference else Refusal.CHANGED
+    status = record.get("status")
+    if record.get("owner") == owner and status == "processing":
+        return Refusal.OURS
+    if record.get("fingerprint", task.fingerprint) != task.fingerprint:
+        return Refusal.CONFLICT
+    if status == "failed" and sent_at_s > float(record.get("finished_at", 0)):
+        return Refusal.RESENT
+    if status in FINAL or (status is None and record.get("taskStatus", "waiting") != "waiting"):
+        return Refusal.DUPLICATE
+    if status == "processing" and float(record.get("lease_until", 0)) > now:
+        return Refusal.ELSEWHERE
+    if record.get("cancel_requested"):
+        return Refusal.CANCELLED
+    if int(record.get("runs", 0)) >= max_runs:
+        return Refusal.EXHAUSTED
+    return Refusal.CHANGED
+
+
+def wait_elsewhere_s(record: Mapping[str, Any], *, now: float, receive_count: int) -> float:
+    """Return how long a duplicate of a task that runs elsewhere stays away, in seconds.
+
+    It is the longer of the lease that is left and the expected end, doubled for each time the message came, at
+    most five minutes.
+    """
+    left = max(float(record.get("lease_until", now)) - now, float(record.get("eta_s", 0)), 1.0)
+    return min(MAX_BACKOFF_S, left * 2.0 ** min(max(0, receive_count - 1), 9))

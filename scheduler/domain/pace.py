@@ -1,0 +1,120 @@
+"""How long work takes here, learned from what it took, and how much of it to take in hand: pure arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+WINDOW_S = 10.0
+WINDOW_TASKS = 10
+"""How far the work in hand may grow so that the loaded checkpoint can go first: the smaller of the two holds."""
+
+
+def work_size(payload: Mapping[str, Any]) -> float:
+    """Return the size of a render in step-megapixels, 1.0 for what has no steps (extras) or makes no sense.
+
+    Durations of one engine are about proportional to it (steps x pixels x images).
+    """
+    try:
+        pixels = float(payload.get("width") or 512) * float(payload.get("height") or 512)
+        images = float(payload.get("batch_size") or 1) * float(payload.get("n_iter") or 1)
+        size = float(payload.get("steps") or 50) * images * pixels / 1e6
+    except (TypeError, ValueError, OverflowError):
+        return 1.0
+    return size if math.isfinite(size) and size > 0 else 1.0
+
+
+class Pace:
+    """Seconds per unit of work and per task, as moving averages; not safe for threads, its owner locks it."""
+
+    def __init__(self, weight: float = 0.2) -> None:
+        self._weight = weight
+        self._per_unit: float | None = None
+        self._per_task: float | None = None
+        self._receives_s: deque[float] = deque(maxlen=64)
+        self._claim_s = 0.0
+
+    def learn(self, duration_s: float, work: float) -> None:
+        """Take in one finished render that did not load a checkpoint."""
+        self._per_task = self._mix(self._per_task, duration_s)
+        self._per_unit = self._mix(self._per_unit, duration_s / work)
+
+    def learn_receive(self, seconds: float) -> None:
+        """Take in how long a receive took that found enough at once, with the reading of its records."""
+        self._receives_s.append(seconds)
+
+    def learn_claim(self, seconds: float) -> None:
+        """Take in how long a claim and the encoding after it took."""
+        self._claim_s = self._mix(self._claim_s or None, seconds)
+
+    def expected_s(self, work: float) -> float | None:
+        """Return the expected duration of a render, or None while nothing is known."""
+        return None if self._per_unit is None else self._per_unit * work
+
+    @property
+    def mean_s(self) -> float | None:
+        """Mean duration of a task, or None while nothing is known."""
+        return self._per_task
+
+    def target_s(self) -> float:
+        """Return L: seconds of work to have in hand so that the engine never waits for the next receive."""
+        ordered = sorted(self._receives_s) or [0.0]
+        p95 = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
+        return min(15.0, max(2.0, 4.0 * (p95 + self._claim_s)))
+
+    def _mix(self, old: float | None, new: float) -> float:
+        return new if old is None else old + self._weight * (new - old)
+
+
+def ask_for(
+    *,
+    mean_s: float | None,
+    target_s: float,
+    in_hand_s: float,
+    unstarted: int,
+    engines: int,
+    most: int,
+    mixed_and_deep: bool,
+) -> int:
+    """Return how many messages to receive now, 0 for none.
+
+    `in_hand_s` is the expected work held, running tasks included, summed over the engines; `unstarted` is how many
+    tasks wait. While nothing is known one may wait for each engine. `mixed_and_deep` (the last receive came back full and the held tasks name two checkpoints or more)
+    widens what may be held, up to `WINDOW_S` of work or `WINDOW_TASKS`, whichever is less.
+    """
+    if mean_s is None:
+        return max(0, min(most, engines - unstarted))
+    mean_s = max(mean_s, 0.001)
+    wanted = math.ceil((target_s * engines - in_hand_s) / mean_s)
+    if mixed_and_deep:
+        wider = math.ceil((max(WINDOW_S, target_s) * engines - in_hand_s) / mean_s)
+        wanted = max(wanted, min(wider, WINDOW_TASKS * engines - unstarted))
+    return max(0, min(most, wanted))
+
+
+def choose(
+    waiting: Sequence[tuple[int, str | None, float]], *, loaded: str | None, now: float, longest_wait_s: float = 30.0
+) -> int | None:
+    """Return the index of the task to run next, or None when nothing waits.
+
+    Each waiting task is (queue, checkpoint title, received_s), in order of arrival; queue 0 goes before queue 1.
+    Among the first queue's, one that was passed over for `longest_wait_s` goes first, then the loaded
+    checkpoint's, then the checkpoint that most of them want, so that the engine switches seldom.
+    """
+    if not waiting:
+        return None
+    overdue = [i for i, task in enumerate(waiting) if now - task[2] > longest_wait_s]
+    if overdue:
+        return min(overdue, key=lambda i: (waiting[i][0], waiting[i][2]))
+    queue = min(task[0] for task in waiting)
+    own = [i for i, task in enumerate(waiting) if task[0] == queue]
+    for i in own:
+        if waiting[i][1] == loaded:
+            return i
+    counts: dict[str | None, int] = {}
+    for i in own:
+        counts[waiting[i][1]] = counts.get(waiting[i][1], 0) + 1
+    best = max(counts.values())
+    return next(i for i in own if counts[waiting[i][1]] == best)

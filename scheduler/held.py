@@ -1,0 +1,225 @@
+"""What this process holds: every task between receive and delete, with its receipts, its state and why.
+
+One lock, one condition. It does no I/O; the loops ask it what to do next and tell it what they did.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from scheduler.domain.errors import Rejected
+from scheduler.domain.pace import Pace, choose, work_size
+from scheduler.domain.ports import Clock, PreparedRun
+from scheduler.domain.task import Claim, Message, Progress, Task
+
+
+class State(StrEnum):
+    """Where a held task is; the text of each is what `/health` shows."""
+
+    WAITING = "waiting for an engine"
+    PREPARING = "being claimed"
+    READY = "next for the engine"
+    RUNNING = "rendering"
+    FINISHING = "being stored and recorded"
+    DELETING = "done, its message being deleted"
+    RETURNING = "going back to the queue"
+
+
+UNSTARTED = frozenset({State.WAITING, State.PREPARING, State.READY})
+CLAIMED = frozenset({State.READY, State.RUNNING, State.FINISHING})
+LOOK_AHEAD = 64
+"""How many waiting tasks are looked at for the loaded checkpoint; bounds the work of one choice."""
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """One task in hand. Fields are changed by the loop that has the task, receipts only under the registry's lock.
+
+    Times ending in `_s` are the clock's monotonic seconds.
+    """
+
+    task: Task
+    queue: int
+    sent_at_s: float
+    """When the first of its messages was sent, epoch seconds."""
+    received_s: float
+    work: float
+    state: State
+    since_s: float
+    why: str = ""
+    messages: dict[str, Message] = field(default_factory=dict)
+    extended_s: float = 0.0
+    renewed_s: float = 0.0
+    claim: Claim | None = None
+    run: PreparedRun | None = None
+    progress: Progress | None = None
+    is_lost: bool = False
+    is_cancelled: bool = False
+    reserved_bytes: int = 0
+    queued_ms: int = 0
+    prepare_ms: int = 0
+    generate_ms: int = 0
+    started_s: float = 0.0
+    rendered_s: float = 0.0
+
+    @property
+    def receive_count(self) -> int:
+        """How often SQS delivered its messages, at most."""
+        return max((message.receive_count for message in self.messages.values()), default=1)
+
+
+class HeldTasks:
+    """The registry, keyed by task id; safe for threads."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._tasks: dict[str, Held] = {}
+        self.changed = threading.Condition(threading.Lock())
+        self.version = 0
+        self.pace = Pace()
+
+    def signal(self) -> None:
+        """Wake every waiting loop; called with the lock held, after something changed."""
+        self.version += 1
+        self.changed.notify_all()
+
+    def wait_for_change(self, seen: int, timeout_s: float) -> None:
+        """Wait until something has changed since `version` was `seen`, so that no change is slept through."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.version != seen, timeout_s)
+
+    def join(self, task_id: str, message: Message) -> bool:
+        """Add a delivery to the task if it is held; the same message again replaces its receipt."""
+        with self.changed:
+            held = self._tasks.get(task_id)
+            if held is not None:
+                held.messages[message.message_id] = message
+            return held is not None
+
+    def take_in(self, task: Task, message: Message) -> Held:
+        """Hold `task`, or join its message to the one held. Raises Rejected when the id means another request."""
+        with self.changed:
+            held = self._tasks.get(task.task_id)
+            if held is not None and held.task.fingerprint != task.fingerprint:
+                raise Rejected(f"task_id {task.task_id} already belongs to another request", field="task_id")
+            if held is None:
+                held = self._tasks[task.task_id] = Held(
+                    task=task,
+                    queue=message.queue,
+                    sent_at_s=message.sent_at_s,
+                    received_s=message.received_s,
+                    work=work_size(task.payload),
+                    state=State.WAITING,
+                    since_s=self._clock.monotonic(),
+                    extended_s=message.received_s,
+                )
+            held.messages[message.message_id] = message
+            self.signal()
+            return held
+
+    def pick(self, title: Callable[[str | None], str | None], loaded: str | None) -> Held | None:
+        """Take the waiting task that should run next into PREPARING, or return None.
+
+        `title` gives the engine's title of a checkpoint's name; `loaded` is the title that will be loaded then.
+        """
+        with self.changed:
+            waiting = [held for held in self._tasks.values() if held.state is State.WAITING][:LOOK_AHEAD]
+            index = choose(
+                [(held.queue, title(wanted_checkpoint(held.task)), held.received_s) for held in waiting],
+                loaded=loaded,
+                now=self._clock.monotonic(),
+            )
+            if index is None:
+                return None
+            self._move(waiting[index], State.PREPARING)
+            return waiting[index]
+
+    def move(self, held: Held, state: State, why: str = "") -> None:
+        """Put `held` into another state and wake whoever waits for that."""
+        with self.changed:
+            self._move(held, state, why)
+
+    def take(self, held: Held, state: State, new: State) -> bool:
+        """Move `held` from `state` to `new`; False when another loop took it meanwhile."""
+        with self.changed:
+            if held.state is not state:
+                return False
+            self._move(held, new)
+            return True
+
+    def _move(self, held: Held, state: State, why: str = "") -> None:
+        held.state, held.why, held.since_s = state, why, self._clock.monotonic()
+        self.signal()
+
+    def acknowledge(self, held: Held, messages: list[Message]) -> bool:
+        """Forget deliveries that are dealt with; True when none is left and the task is no longer held."""
+        with self.changed:
+            for message in messages:
+                if held.messages.get(message.message_id) is message:
+                    del held.messages[message.message_id]
+            if not held.messages:
+                self._drop(held)
+            return not held.messages
+
+    def drop(self, held: Held) -> None:
+        """Forget the task and its receipts, touching no message: it is no longer ours."""
+        with self.changed:
+            held.messages.clear()
+            self._drop(held)
+
+    def _drop(self, held: Held) -> None:
+        if self._tasks.get(held.task.task_id) is held:
+            del self._tasks[held.task.task_id]
+        self.signal()
+
+    def all(self) -> list[Held]:
+        """Return everything held, oldest first."""
+        with self.changed:
+            return list(self._tasks.values())
+
+    def receipts(self, held: Held) -> list[Message]:
+        """Return the newest delivery of each of its messages."""
+        with self.changed:
+            return list(held.messages.values())
+
+    def in_hand(self) -> tuple[float, int, int]:
+        """Return (seconds of work expected, tasks not yet started, checkpoints named) among what is to be rendered."""
+        with self.changed:
+            now = self._clock.monotonic()
+            seconds, tasks, names = 0.0, 0, set()
+            for held in self._tasks.values():
+                if held.state in UNSTARTED or held.state is State.RUNNING:
+                    expected = self.pace.expected_s(held.work) or 0.0
+                    done = now - held.started_s if held.state is State.RUNNING else 0.0
+                    seconds += max(0.0, expected - done)
+                    tasks += held.state is not State.RUNNING
+                    names.add(wanted_checkpoint(held.task))
+            return seconds, tasks, len(names)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what is held, for people: task, since when, in which state and why."""
+        now = self._clock.monotonic()
+        return [
+            {
+                "task_id": held.task.task_id,
+                "state": held.state.name.lower(),
+                "why": held.why or held.state.value,
+                "held_s": round(now - held.received_s, 1),
+                "in_state_s": round(now - held.since_s, 1),
+                "messages": len(held.messages),
+                "runs": held.claim.runs if held.claim else None,
+                "progress": held.progress.percent if held.progress else None,
+            }
+            for held in self.all()
+        ]
+
+
+def wanted_checkpoint(task: Task) -> str | None:
+    """Return the checkpoint's name as the task gives it: the payload's own setting goes before the task's field."""
+    override = task.payload.get("override_settings")
+    named = override.get("sd_model_checkpoint") if isinstance(override, dict) else None
+    return named if isinstance(named, str) and named else task.checkpoint

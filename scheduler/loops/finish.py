@@ -1,0 +1,129 @@
+"""The finish loops: decoding beside the engine, storing beside the decoding, deleting in batches."""
+
+from __future__ import annotations
+
+import time
+from queue import Empty, SimpleQueue
+
+import structlog
+
+from scheduler.domain.errors import SchedulerError, Unavailable
+from scheduler.domain.ports import Output
+from scheduler.held import Held
+from scheduler.loops.prepare import ByteBudget
+from scheduler.loops.render import Outcome
+from scheduler.stop import StopSignal
+from scheduler.task_processor import DELETE_ATTEMPTS, TaskProcessor
+
+log = structlog.get_logger()
+DELETE_BATCH = 10
+LINGER_S = 0.25
+"""How long a delete waits for others to share its call."""
+
+Finished = tuple[Held, Output | SchedulerError]
+
+
+class DecodeLoop:
+    """Reads and verifies one engine's answers, one at a time, in order."""
+
+    def __init__(
+        self, outcomes: SimpleQueue[tuple[Held, Outcome] | None], finished: SimpleQueue[Finished | None]
+    ) -> None:
+        self._outcomes = outcomes
+        self._finished = finished
+
+    def run(self) -> None:
+        """Decode until the engine's loop has ended and all is done."""
+        while (item := self._outcomes.get()) is not None:
+            held, outcome = item
+            self._finished.put((held, self._decode(outcome)))
+            del item, outcome  # the next wait must not keep a picture in memory
+
+    def _decode(self, outcome: Outcome) -> Output | SchedulerError:
+        if isinstance(outcome, SchedulerError):
+            return outcome
+        try:
+            return outcome.output()
+        except SchedulerError as error:
+            return error
+
+
+class StoreLoop:
+    """Stores results and writes ends; several run beside each other, for S3 is far away."""
+
+    def __init__(self, finished: SimpleQueue[Finished | None], processor: TaskProcessor, budget: ByteBudget) -> None:
+        self._finished = finished
+        self._processor = processor
+        self._budget = budget
+
+    def run(self) -> None:
+        """Store until told that nothing more comes."""
+        while (item := self._finished.get()) is not None:
+            held, result = item
+            if isinstance(result, SchedulerError):
+                self._processor.end(held, result)
+            else:
+                self._processor.finish(held, result)
+            self._budget.release(held)
+            del item, held, result
+
+
+class DeleteLoop:
+    """Deletes the messages of finished tasks, ten to a call."""
+
+    def __init__(self, processor: TaskProcessor, stop: StopSignal) -> None:
+        self._processor = processor
+        self._stop = stop
+        self._attempts: dict[str, int] = {}
+        self._failures = 0
+
+    def run(self) -> None:
+        """Delete until told that nothing more comes."""
+        ended = False
+        left: list[Held] = []
+        while not ended or left:
+            batch, ended = (left, ended) if left else self._gather()
+            left = self._delete(batch) if batch else []
+            if left and self._stop.is_set() and self._stop.left_s() <= 0:
+                log.error("messages_left", tasks=[held.task.task_id for held in left])
+                return
+
+    def _gather(self) -> tuple[list[Held], bool]:
+        """Return up to ten tasks, waiting for the first and shortly for the others, and whether that was the end."""
+        batch: list[Held] = []
+        until_s = None
+        while len(batch) < DELETE_BATCH:
+            try:
+                timeout_s = None if until_s is None else max(0.0, until_s - time.monotonic())
+                held = self._processor.deletions.get(timeout=timeout_s)
+            except Empty:
+                break
+            if held is None:
+                return batch, True
+            batch.append(held)
+            until_s = until_s or time.monotonic() + LINGER_S
+        return batch, False
+
+    def _delete(self, batch: list[Held]) -> list[Held]:
+        """Delete once; return what has to be tried again."""
+        try:
+            left = self._processor.delete_batch(batch)
+        except Unavailable as error:
+            if self._failures == 0:
+                log.warning("delete_failed", error=str(error))
+            self._failures += 1
+            self._stop.wait(min(15.0, 0.5 * 2.0 ** min(self._failures, 5)))
+            return batch
+        self._failures = 0
+        again = []
+        for held in left:
+            times = self._attempts.get(held.task.task_id, 0) + 1
+            if times >= DELETE_ATTEMPTS:
+                self._attempts.pop(held.task.task_id, None)
+                self._processor.forget_undeletable(held)
+            else:
+                self._attempts[held.task.task_id] = times
+                again.append(held)
+        if again:
+            self._stop.wait(1.0)
+        return again

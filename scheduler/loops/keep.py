@@ -1,0 +1,118 @@
+"""The keepers: everything held stays hidden in its queue, everything claimed stays claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from scheduler.domain.errors import LeaseLost, Unavailable
+from scheduler.domain.ports import Clock, MessageQueue, TaskStore
+from scheduler.held import CLAIMED, Held, HeldTasks, State
+from scheduler.loops.lane import Lane
+from scheduler.observe.metrics import Metrics
+
+log = structlog.get_logger()
+RENEWALS_PER_LEASE = 6
+
+
+class VisibilityKeeper:
+    """Extends the visibility of every message held. A failure is noted and stops no work: the claim decides."""
+
+    def __init__(self, queues: Sequence[MessageQueue], *, held: HeldTasks, clock: Clock, metrics: Metrics) -> None:
+        self._queues = queues
+        self._held = held
+        self._clock = clock
+        self._metrics = metrics
+
+    def cycle(self, *, due_after_s: float) -> None:
+        """Extend what was not extended (or received) within the last `due_after_s`."""
+        now = self._clock.monotonic()
+        due = [
+            held
+            for held in self._held.all()
+            if held.state is not State.RETURNING and now - held.extended_s >= due_after_s
+        ]
+        for index, queue in enumerate(self._queues):
+            found = [(held, m) for held in due for m in self._held.receipts(held) if m.queue == index]
+            if not found:
+                continue
+            try:
+                refused = queue.extend([message.receipt for _, message in found])
+            except Unavailable as error:
+                self._metrics.aws_errors.inc()
+                log.warning("extend_failed", queue=index, messages=len(found), error=str(error))
+                continue
+            for held, message in found:
+                held.extended_s = now
+                if message.receipt in refused and held.state is not State.DELETING:
+                    log.warning("extend_refused", task_id=held.task.task_id, message_id=message.message_id)
+
+
+class ClaimKeeper:
+    """Renews every claim held, and acts on what the renewal tells: a cancellation, or a claim that is lost."""
+
+    def __init__(
+        self,
+        tasks: TaskStore,
+        *,
+        held: HeldTasks,
+        lanes: Sequence[Lane],
+        lease_s: int,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._tasks = tasks
+        self._held = held
+        self._lanes = lanes
+        self._lease_s = lease_s
+        self._clock = clock
+        self._metrics = metrics
+
+    def cycle(self, *, due_after_s: float) -> None:
+        """Renew what was not renewed (or claimed) within the last `due_after_s`."""
+        now = self._clock.monotonic()
+        for held in self._held.all():
+            if held.state in CLAIMED and held.claim is not None and now - held.renewed_s >= due_after_s:
+                self._renew(held)
+            if held.is_lost or held.is_cancelled:
+                self._interrupt(held)
+
+    def _renew(self, held: Held) -> None:
+        claim = held.claim
+        if claim is None:
+            return
+        sent_s = self._clock.monotonic()
+        try:
+            cancelled = self._tasks.renew(claim, lease_s=self._lease_s, progress=held.progress)
+        except LeaseLost:
+            # Its end, or its release, may have been written meanwhile; then there is nothing to lose.
+            if held.state in CLAIMED and held.claim is claim:
+                held.is_lost = True
+        except Unavailable as error:
+            self._metrics.aws_errors.inc()
+            log.warning("renewal_failed", task_id=held.task.task_id, error=str(error))
+        else:
+            held.renewed_s = sent_s
+            held.is_cancelled = held.is_cancelled or cancelled
+
+    def _interrupt(self, held: Held) -> None:
+        for lane in self._lanes:
+            if lane.running is held and held.run is not None:
+                lane.engine.interrupt(held.run)
+
+
+class ProgressLoop:
+    """Asks each engine how far it is, for the record and for people; nothing depends on the answer."""
+
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        self._lanes = lanes
+
+    def cycle(self) -> None:
+        """Note the progress of what runs now."""
+        for lane in self._lanes:
+            held = lane.running
+            if held is not None:
+                progress = lane.engine.progress()
+                if progress is not None and lane.running is held:
+                    held.progress = progress

@@ -1,0 +1,104 @@
+"""The prepare loop of one engine: claims and encodes the next task while the present one renders."""
+
+from __future__ import annotations
+
+import threading
+
+from scheduler.domain.errors import EngineDown, Interrupted, SchedulerError
+from scheduler.domain.ports import Clock
+from scheduler.held import Held, HeldTasks, State
+from scheduler.loops.lane import Lane
+from scheduler.stop import StopSignal
+from scheduler.task_processor import MAX_UNSTARTED_S, TaskProcessor
+
+
+class ByteBudget:
+    """Bounds what requests and answers may hold in memory; one that is too large alone may go alone."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._used_bytes = 0
+        self._changed = threading.Condition()
+
+    def reserve(self, size_bytes: int, timeout_s: float) -> bool:
+        """Take so many bytes, waiting for them; False when they did not come free in time."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._fits(size_bytes), timeout_s):
+                return False
+            self._used_bytes += size_bytes
+            return True
+
+    def _fits(self, size_bytes: int) -> bool:
+        return self._used_bytes == 0 or self._used_bytes + size_bytes <= self._limit_bytes
+
+    def release(self, held: Held) -> None:
+        """Give back what a task reserved."""
+        with self._changed:
+            self._used_bytes -= held.reserved_bytes
+            held.reserved_bytes = 0
+            self._changed.notify_all()
+
+
+class PrepareLoop:
+    """Keeps one claimed, encoded task ready for its engine: the next, and never more."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        *,
+        processor: TaskProcessor,
+        held: HeldTasks,
+        budget: ByteBudget,
+        clock: Clock,
+        stop: StopSignal,
+    ) -> None:
+        self._lane = lane
+        self._processor = processor
+        self._held = held
+        self._budget = budget
+        self._clock = clock
+        self._stop = stop
+
+    def run(self) -> None:
+        """Prepare until the stop."""
+        while not self._stop.is_set():
+            self.cycle()
+
+    def cycle(self) -> None:
+        """Prepare one task if the engine has room for it and one waits; else wait for that, shortly."""
+        lane, seen, held = self._lane, self._held.version, None
+        if lane.wants_next():
+            held = self._held.pick(lane.engine.title, lane.checkpoint_after_this())
+        if held is None:
+            self._processor.return_unstarted(older_than_s=MAX_UNSTARTED_S, reason="unstarted")
+            self._held.wait_for_change(seen, 0.5)
+            return
+        self._prepare(held)
+
+    def _prepare(self, held: Held) -> None:
+        started_s = self._clock.monotonic()
+        if not self._processor.claim(held):
+            return
+        claim = held.claim
+        if claim is None:
+            raise RuntimeError(f"task {held.task.task_id} was claimed without a claim")
+        try:
+            held.run = self._lane.engine.prepare(held.task, seed_key=f"{claim.task_id}:{claim.run_no}")
+        except EngineDown as error:
+            self._lane.set_ready(ready=False, why=error.message)
+            self._processor.unclaim(held)
+            return
+        except SchedulerError as error:
+            self._processor.end(held, error)
+            return
+        took_s = self._clock.monotonic() - started_s
+        held.prepare_ms = round(took_s * 1000)
+        with self._held.changed:
+            self._held.pace.learn_claim(took_s)
+        self._held.move(held, State.PREPARING, "waiting for memory")
+        while not self._budget.reserve(held.run.estimate_bytes, 0.5):
+            if self._stop.is_set():
+                self._processor.end(held, Interrupted())
+                return
+        held.reserved_bytes = held.run.estimate_bytes
+        self._lane.offer(held)

@@ -1,0 +1,144 @@
+"""The receive loop of one queue: takes work just in time, as long as this host can do it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from scheduler.domain.errors import AccessDenied, Unavailable
+from scheduler.domain.pace import ask_for
+from scheduler.domain.ports import Clock, MessageQueue
+from scheduler.domain.retry import backoff_s
+from scheduler.held import HeldTasks
+from scheduler.loops.lane import Lane
+from scheduler.observe.metrics import Metrics
+from scheduler.stop import StopSignal
+from scheduler.task_processor import TaskProcessor
+
+log = structlog.get_logger()
+LOWER_SHARE = 8
+"""One receive in so many goes to a lower queue even while a higher one is full."""
+
+
+class Turns:
+    """Whose turn it is to receive, among the queues in their order of priority."""
+
+    def __init__(self, queues: int) -> None:
+        self._lock = threading.Lock()
+        self._full = [False] * queues
+        self._receives = 0
+
+    def may_receive(self, index: int) -> bool:
+        """Tell whether queue `index` may be asked: no higher queue is full, or its share has come."""
+        with self._lock:
+            if any(self._full[:index]):
+                return self._receives % LOWER_SHARE == LOWER_SHARE - 1
+            return True
+
+    def received(self, index: int, *, full: bool) -> None:
+        """Note that queue `index` answered, and whether there was all that was asked for."""
+        with self._lock:
+            self._full[index] = full
+            self._receives += 1
+
+
+class ReceiveLoop:
+    """Asks one queue for as much as the engines will need, and hands it to be admitted."""
+
+    def __init__(
+        self,
+        queue: MessageQueue,
+        *,
+        index: int,
+        turns: Turns,
+        lanes: Sequence[Lane],
+        processor: TaskProcessor,
+        held: HeldTasks,
+        clock: Clock,
+        metrics: Metrics,
+        stop: StopSignal,
+        skewed: Callable[[], str | None],
+        most: int,
+        wait_s: int,
+    ) -> None:
+        self._queue = queue
+        self._index = index
+        self._turns = turns
+        self._lanes = lanes
+        self._processor = processor
+        self._held = held
+        self._clock = clock
+        self._metrics = metrics
+        self._stop = stop
+        self._skewed = skewed
+        self._most = most
+        self._wait_s = wait_s
+        self._was_full = False
+        self._failures = 0
+        self.last_poll_s: float | None = None
+        self.trouble: str | None = None
+
+    def run(self) -> None:
+        """Receive until the stop."""
+        while not self._stop.is_set():
+            self.cycle()
+
+    def cycle(self) -> None:
+        """Receive once if there is room and reason to, else wait until that may have changed."""
+        seen = self._held.version
+        count = self._room()
+        if count == 0:
+            self._held.wait_for_change(seen, 0.25)
+            return
+        started_s = self._clock.monotonic()
+        try:
+            messages = self._queue.receive(count, wait_s=self._wait_s)
+            took_s = self._clock.monotonic() - started_s
+            self._received(len(messages), count, took_s)
+            self._processor.admit(messages)
+            if self._was_full:
+                with self._held.changed:
+                    self._held.pace.learn_receive(self._clock.monotonic() - started_s)
+        except Unavailable as error:
+            self._failed(error)
+        else:
+            if self.trouble:
+                log.info("queue_answers_again", queue=self._index)
+            self.trouble, self._failures = None, 0
+
+    def _received(self, got: int, asked: int, took_s: float) -> None:
+        self.last_poll_s = self._clock.monotonic()
+        self._was_full = got == asked and took_s < 1.0
+        self._turns.received(self._index, full=got == asked)
+        self._metrics.receives.inc()
+        self._metrics.received.inc(got)
+
+    def _failed(self, error: Unavailable) -> None:
+        self._failures += 1
+        self._was_full = False
+        self._turns.received(self._index, full=False)
+        self._metrics.aws_errors.inc()
+        if self.trouble is None:
+            advice = "check the instance's role or the credentials" if isinstance(error, AccessDenied) else None
+            log.warning("queue_unavailable", queue=self._index, error=str(error), advice=advice)
+        self.trouble = str(error)
+        self._stop.wait(min(30.0, backoff_s(self._failures, 1.0)))
+
+    def _room(self) -> int:
+        """Return how many messages to ask for now."""
+        ready = [lane for lane in self._lanes if lane.is_ready]
+        if not ready or self._processor.trouble or self._skewed() or not self._turns.may_receive(self._index):
+            return 0
+        seconds, unstarted, checkpoints = self._held.in_hand()
+        pace = self._held.pace
+        return ask_for(
+            mean_s=pace.mean_s,
+            target_s=pace.target_s(),
+            in_hand_s=seconds,
+            unstarted=unstarted,
+            engines=len(ready),
+            most=self._most,
+            mixed_and_deep=self._was_full and checkpoints > 1,
+        )

@@ -1,0 +1,219 @@
+"""The engine loop: does nothing but call its engine, one task after another, and passes on what comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from queue import SimpleQueue
+
+import structlog
+
+from scheduler.domain.errors import EngineDown, EngineHung, Fatal, Interrupted, OutOfMemory, SchedulerError
+from scheduler.domain.ports import Answer, Clock
+from scheduler.held import Held, HeldTasks, State
+from scheduler.loops.lane import Lane
+from scheduler.observe.metrics import Metrics
+from scheduler.stop import StopSignal
+from scheduler.task_processor import MAX_UNSTARTED_S, TaskProcessor
+
+log = structlog.get_logger()
+FATALS_IN_A_ROW = 3
+IDLE_PROBE_S = 5.0
+FIRST_PROBE_S, MAX_PROBE_S = 0.5, 5.0
+SICK_PROBE_S = 60.0
+
+Outcome = Answer | SchedulerError
+
+
+class RenderLoop:
+    """One engine's thread. Outcomes go into `outcomes`, None at the end."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        *,
+        processor: TaskProcessor,
+        held: HeldTasks,
+        clock: Clock,
+        metrics: Metrics,
+        stop: StopSignal,
+        lanes: Sequence[Lane],
+        deadline_s: float,
+        lease_s: float,
+    ) -> None:
+        self._lane = lane
+        self._lanes = lanes
+        self._lease_s = lease_s
+        self._processor = processor
+        self._held = held
+        self._clock = clock
+        self._metrics = metrics
+        self._stop = stop
+        self._deadline_s = deadline_s
+        self._fatals = 0
+        self._probe_s = FIRST_PROBE_S
+        self._idle_since_s = clock.monotonic()
+        self._probed_s = clock.monotonic()
+        self.outcomes: SimpleQueue[tuple[Held, Outcome] | None] = SimpleQueue()
+
+    def run(self) -> None:
+        """Render until the stop."""
+        try:
+            while not self._stop.is_set():
+                self.cycle()
+        finally:
+            self.outcomes.put(None)
+
+    def cycle(self) -> None:
+        """Bring the engine up, or render one task, or look after an idle engine."""
+        following = self._lane.peek()
+        if following is not None and self._clock.monotonic() - following.received_s > MAX_UNSTARTED_S:
+            self._decline("it could not be started for ten minutes")
+        elif not self._lane.is_ready:
+            self._await_engine()
+        elif self._processor.trouble or (following is not None and self._is_stale(following)):
+            # A finished result that cannot be stored is kept, and another beside it would be at risk too; and a claim
+            # that could not be renewed in time may be another's by now.
+            self._stop.wait(0.2)
+        else:
+            self._take_and_render()
+
+    def _is_stale(self, held: Held) -> bool:
+        """Tell whether the lease may have run out, judged from when its last renewal was sent."""
+        return self._clock.monotonic() - held.renewed_s > self._lease_s
+
+    def _decline(self, why: str) -> None:
+        """Give the next task back unrun, if there is one."""
+        held = self._lane.withdraw()
+        if held is not None:
+            self._pass_on(held, EngineDown(why))
+
+    def _take_and_render(self) -> None:
+        held = self._lane.take(0.5)
+        if held is not None:
+            self._render(held)
+        elif self._clock.monotonic() - max(self._idle_since_s, self._probed_s) > IDLE_PROBE_S:
+            self._probe()
+
+    def _render(self, held: Held) -> None:
+        if held.is_lost or held.is_cancelled or self._stop.is_set():
+            self._pass_on(held, Interrupted())
+            return
+        outcome = self._generate(held)
+        if isinstance(outcome, EngineDown):
+            self._lane.offer(held)
+            self._lane.done()
+            self._down(outcome.message)
+            return
+        self._pass_on(held, outcome)
+        if isinstance(outcome, Fatal):
+            self._fatals += 1
+            if self._fatals >= FATALS_IN_A_ROW:
+                self._confirm()
+        elif isinstance(outcome, EngineHung):
+            self._restart(outcome.message)
+        elif not isinstance(outcome, SchedulerError):
+            self._fatals = 0
+
+    def _generate(self, held: Held) -> Outcome:
+        """Run one task, out-of-memory included; account for the time."""
+        run, engine = held.run, self._lane.engine
+        if run is None:
+            raise RuntimeError(f"task {held.task.task_id} reached the engine unprepared")
+        switching = engine.loaded() not in {None, run.checkpoint or engine.title(None)}
+        started_s = held.started_s = self._clock.monotonic()
+        held.queued_ms = round(max(0.0, self._clock.now() - held.sent_at_s) * 1000)
+        starved_s = max(0.0, min(started_s - self._idle_since_s, held.queued_ms / 1000))
+        outcome: Outcome
+        try:
+            try:
+                outcome = engine.generate(run, deadline_s=self._deadline_s)
+            except OutOfMemory as error:
+                log.warning("out_of_memory", task_id=held.task.task_id, engine=engine.name, said=error.engine)
+                engine.free_memory()
+                held.run = run = engine.smaller(run)
+                outcome = engine.generate(run, deadline_s=self._deadline_s)
+        except SchedulerError as error:
+            outcome = error
+        ended_s = held.rendered_s = self._idle_since_s = self._clock.monotonic()
+        if isinstance(outcome, EngineDown):
+            return outcome
+        held.generate_ms = round((ended_s - started_s) * 1000)
+        self._metrics.rendered(engine.name, seconds=ended_s - started_s, starved_s=starved_s)
+        if switching:
+            self._metrics.switches.labels(engine.name).inc()
+        if not isinstance(outcome, SchedulerError):
+            self._metrics.queued_s.observe(held.queued_ms / 1000)
+            self._metrics.generate_s.observe(ended_s - started_s)
+            if not switching:
+                with self._held.changed:
+                    self._held.pace.learn(ended_s - started_s, held.work)
+        return outcome
+
+    def _pass_on(self, held: Held, outcome: Outcome) -> None:
+        self._held.move(held, State.FINISHING)
+        self._lane.done()
+        self.outcomes.put((held, outcome))
+
+    # the engine's own state
+
+    def _await_engine(self) -> None:
+        if self._stop.wait(self._probe_s):
+            return
+        self._probe_s = min(MAX_PROBE_S, self._probe_s * 2)
+        self._probe()
+
+    def _probe(self) -> None:
+        self._probed_s = self._clock.monotonic()
+        try:
+            self._lane.engine.probe()
+            if not self._lane.is_healthy:
+                self._lane.engine.golden(deadline_s=self._deadline_s)
+        except EngineDown as error:
+            self._down(error.message)
+        except SchedulerError as error:
+            self._sick(str(error))
+        else:
+            self._lane.is_healthy = True
+            self._probe_s = FIRST_PROBE_S
+            self._idle_since_s = self._clock.monotonic() if not self._lane.is_ready else self._idle_since_s
+            self._metrics.engine_up.labels(self._lane.engine.name).set(1)
+            if self._lane.set_ready(ready=True):
+                log.info("engine_ready", engine=self._lane.engine.name)
+
+    def _down(self, why: str) -> None:
+        self._metrics.engine_up.labels(self._lane.engine.name).set(0)
+        if self._lane.set_ready(ready=False, why=why):
+            log.warning("engine_down", engine=self._lane.engine.name, why=why)
+
+    def _confirm(self) -> None:
+        """After Fatal upon Fatal, let a known tiny task tell whether the host or the tasks are to blame."""
+        self._fatals = 0
+        try:
+            self._lane.engine.golden(deadline_s=self._deadline_s)
+        except EngineDown as error:
+            self._down(error.message)
+        except SchedulerError as error:
+            self._sick(str(error))
+        else:
+            log.warning("tasks_to_blame", engine=self._lane.engine.name, fatals=FATALS_IN_A_ROW)
+
+    def _sick(self, why: str) -> None:
+        self._lane.is_healthy = False
+        self._probe_s = SICK_PROBE_S
+        self._down(f"unhealthy: {why}")
+        log.error(
+            "host_unhealthy",
+            engine=self._lane.engine.name,
+            why=why,
+            advice="look at the GPU and at the engine's log; it is probed every minute",
+        )
+        self._decline(f"the host is unhealthy: {why}")
+        if not any(lane.is_healthy for lane in self._lanes):
+            self._processor.return_unstarted(older_than_s=0.0, reason="unhealthy")
+
+    def _restart(self, why: str) -> None:
+        if self._lane.engine.restart():
+            log.warning("engine_restarted", engine=self._lane.engine.name, why=why)
+            self._down(f"restarted: {why}")
+        else:
+            self._sick(why)

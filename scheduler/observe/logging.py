@@ -1,0 +1,65 @@
+"""Structured logs: fixed event names with fields; JSON lines in service, colours at a terminal, secrets in neither."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+REDACTED = "***"
+SECRET_NAME = re.compile(
+    r"password|passwd|secret|token|api_?key|api_auth|authorization|credential|signature", re.IGNORECASE
+)
+MAX_CHARS = 1000
+"""No field of a log line is longer: prompts and engines' words may be."""
+
+
+def configure(*, secrets: Sequence[str] = (), stream: TextIO | None = None) -> None:
+    """Set the process's logging up; `secrets` are values that no line may show, whatever field they are in."""
+    out = stream or sys.stdout
+    is_terminal = out.isatty()
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer(ensure_ascii=True)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=not is_terminal),
+            structlog.processors.format_exc_info,
+            Redactor(secrets),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=True,
+    )
+
+
+class Redactor:
+    """A processor that hides fields named like secrets, and known secret values wherever they stand."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._values = tuple(secret for secret in secrets if len(secret) > 3)
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """Return the event with nothing secret in it and no field over its bound."""
+        return {
+            name: REDACTED if SECRET_NAME.search(name) and value else self._clean(value)
+            for name, value in event.items()
+        }
+
+    def _clean(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return dict(self(None, "", value))
+        if isinstance(value, (list, tuple)):
+            return [self._clean(inner) for inner in value]
+        if not isinstance(value, str):
+            return value
+        for secret in self._values:
+            value = value.replace(secret, REDACTED)
+        return value if len(value) <= MAX_CHARS else f"{value[:MAX_CHARS]}... ({len(value)} characters)"

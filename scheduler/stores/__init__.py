@@ -1,0 +1,1 @@
+"""Where results are kept: pictures in S3, records in DynamoDB."""

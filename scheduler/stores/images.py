@@ -1,0 +1,81 @@
+"""Pictures in S3: each written once, whatever is run again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from scheduler.aws.errors import code_of, translated
+from scheduler.domain.task import EngineImage, StoredImage
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+CACHE_CONTROL = "public, max-age=31536000, immutable"
+"""A key never changes its content, so that CloudFront and browsers may keep it for a year."""
+CONFLICT_ATTEMPTS = 5
+
+
+class S3ImageStore:
+    """Writes pictures under `If-None-Match: *` and reads back what is already there."""
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def put(self, key: str, image: EngineImage) -> StoredImage:
+        """Store `image` under `key` unless something lies there, and return what lies there now.
+
+        Raises Unavailable when S3 does not answer; nothing is lost by calling it again.
+        """
+        digest = hashlib.sha256(image.data).digest()
+        stored = StoredImage(
+            key=key,
+            media_type=image.media_type,
+            size_bytes=len(image.data),
+            sha256=digest.hex(),
+            width=image.width,
+            height=image.height,
+            seed=image.seed,
+        )
+        metadata = {"sha256": stored.sha256, "width": str(image.width), "height": str(image.height)}
+        if image.seed is not None:
+            metadata["seed"] = str(image.seed)
+        with translated(f"storing s3://{self._bucket}/{key}"):
+            for last in (*(False,) * (CONFLICT_ATTEMPTS - 1), True):
+                try:
+                    self._client.put_object(
+                        Bucket=self._bucket,
+                        Key=key,
+                        Body=image.data,
+                        ContentType=image.media_type,
+                        CacheControl=CACHE_CONTROL,
+                        ChecksumSHA256=base64.b64encode(digest).decode(),
+                        IfNoneMatch="*",
+                        Metadata=metadata,
+                    )
+                except ClientError as error:
+                    code = code_of(error)
+                    if code == "PreconditionFailed":
+                        return self._read(key)
+                    if code != "ConditionalRequestConflict" or last:
+                        raise
+                else:
+                    break
+        return stored
+
+    def _read(self, key: str) -> StoredImage:
+        head = self._client.head_object(Bucket=self._bucket, Key=key)
+        metadata = head["Metadata"]
+        return StoredImage(
+            key=key,
+            media_type=head["ContentType"],
+            size_bytes=head["ContentLength"],
+            sha256=metadata.get("sha256", ""),
+            width=int(metadata.get("width", 0)),
+            height=int(metadata.get("height", 0)),
+            seed=int(metadata["seed"]) if "seed" in metadata else None,
+        )

@@ -1,0 +1,363 @@
+"""Task records in DynamoDB: the claim that decides who runs a task, and the ends a task may have.
+
+Every write is conditional. A claim is held by `owner` (a nonce of that claim) and `attempt` (a fence that only
+grows); `lease_until` says when others may take it, and is never compared by the holder itself: a lease that ran out
+but was not taken is still the holder's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from scheduler.aws.errors import code_of, translated
+from scheduler.domain.claiming import Refusal, Refused, judge
+from scheduler.domain.errors import Counts, LeaseLost, Unavailable
+from scheduler.domain.ports import Clock
+from scheduler.domain.task import Claim, Failure, Format, Message, Progress, Result, StoredImage, Task
+from scheduler.stores.expressions import Update, decode, encode
+from scheduler.wire import predecessor
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+INDEX = "status-created_at-index"
+KEY_NAMES = ("task_id", "taskId")
+HELD = "{owner} = {:owner} AND {attempt} = {:attempt}"
+FREE = (
+    "(attribute_not_exists({status}) AND (attribute_not_exists({taskStatus}) OR {taskStatus} = {:waiting}))"
+    " OR {status} = {:pending} OR ({status} = {:processing} AND {lease_until} <= {:now})"
+)
+_DAY_S = 86400
+
+
+class DynamoTaskStore:
+    """The records of one table; `key_name` is what the table calls a task's id.
+
+    `address` turns an image's key into the address that clients are given. Renewals go through their own client,
+    so that no other call stands before them.
+    """
+
+    def __init__(
+        self,
+        client: DynamoDBClient,
+        keeper_client: DynamoDBClient,
+        table: str,
+        *,
+        key_name: str,
+        clock: Clock,
+        address: Callable[[str], str],
+        worker: str,
+        max_runs: int,
+        record_ttl_days: int,
+    ) -> None:
+        self._client = client
+        self._keeper_client = keeper_client
+        self._table = table
+        self._key_name = key_name
+        self._clock = clock
+        self._address = address
+        self._worker = worker
+        self._max_runs = max_runs
+        self._ttl_s = record_ttl_days * _DAY_S
+
+    def read(self, task_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the records that exist among at most 100 ids, read consistently. Raises Unavailable."""
+        keys = [self._key(task_id) for task_id in dict.fromkeys(task_ids)]
+        found: dict[str, dict[str, Any]] = {}
+        while keys:
+            with translated(f"reading {len(keys)} records of table {self._table}"):
+                answer = self._client.batch_get_item(RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}})
+            items: list[dict[str, Any]] = answer["Responses"].get(self._table) or []
+            for item in items:
+                record = decode(item)
+                found[record[self._key_name]] = record
+            unprocessed: Mapping[str, Any] = answer["UnprocessedKeys"]
+            unread = unprocessed.get(self._table, {}).get("Keys", [])
+            if unread and not items:
+                raise Unavailable(f"table {self._table} is throttled: {len(unread)} records unread")
+            keys = [dict(key) for key in unread]
+        return found
+
+    def claim(self, task: Task, message: Message, *, owner: str, lease_s: float) -> Claim | Refused:
+        """Take the right to run `task`, counting one run; or say why not.
+
+        Raises Unavailable when DynamoDB does not answer; the claim may then hold, and calling again with the same
+        `owner` finds that out.
+        """
+        answer = self._claim(task, message, owner=owner, lease_s=lease_s, resent=False)
+        for _ in range(2):
+            if isinstance(answer, Claim):
+                return answer
+            reason = judge(
+                answer,
+                task=task,
+                owner=owner,
+                sent_at_s=message.sent_at_s,
+                now=self._clock.now(),
+                max_runs=self._max_runs,
+            )
+            if reason is Refusal.OURS and answer is not None:
+                return _claim_of(task.task_id, answer)
+            if reason not in {Refusal.CHANGED, Refusal.RESENT}:
+                return Refused(reason, answer)
+            answer = self._claim(task, message, owner=owner, lease_s=lease_s, resent=reason is Refusal.RESENT)
+        if isinstance(answer, Claim):
+            return answer
+        raise Unavailable(f"the record of task {task.task_id} keeps changing under the claim")
+
+    def _claim(
+        self, task: Task, message: Message, *, owner: str, lease_s: float, resent: bool
+    ) -> Claim | Mapping[str, Any] | None:
+        now = self._clock.now()
+        update = Update()
+        update.set(status="processing", owner=owner, lease_until=now + lease_s, updated_at=int(now))
+        update.set_once(created_at=int(message.sent_at_s), run_no=1)
+        if task.by_reference:
+            update.when("attribute_exists({" + self._key_name + "})")
+        else:
+            update.set_once(fingerprint=task.fingerprint, job_type=task.task_type.value)
+            update.when("attribute_not_exists({fingerprint}) OR {fingerprint} = {:print}", print=task.fingerprint)
+        if task.runtime:
+            update.set_once(runtime=task.runtime)
+        update.add(attempt=1).remove("expires_at")
+        if resent:
+            update.set(runs=1).remove("error", "error_message", "finished_at", "tries", "first_try_at")
+            update.when("{status} = {:failed}", failed="failed")
+            if task.format is Format.PREDECESSOR:
+                update.set(taskStatus="waiting").remove("processRes", "processTime")
+        else:
+            update.add(runs=1)
+            update.when("attribute_not_exists({cancel_requested}) OR {cancel_requested} = {:no}", no=False)
+            update.when("attribute_not_exists({runs}) OR {runs} < {:max}", max=self._max_runs)
+            update.when(FREE, waiting="waiting", pending="pending", processing="processing", now=now)
+        with translated(f"claiming task {task.task_id}"):
+            try:
+                answer = self._client.update_item(
+                    TableName=self._table,
+                    Key=self._key(task.task_id),
+                    ReturnValues="ALL_NEW",
+                    **update.arguments(),
+                )
+            except ClientError as error:
+                return _failed_condition(error)
+        return _claim_of(task.task_id, decode(answer["Attributes"]))
+
+    def renew(self, claim: Claim, *, lease_s: float, progress: Progress | None) -> bool:
+        """Extend the lease from now and write how far the run is; return whether cancellation was asked for.
+
+        Raises LeaseLost when another holds the claim, Unavailable when DynamoDB does not answer.
+        """
+        update = Update().set(lease_until=self._clock.now() + lease_s).set_once(cancel_requested=False)
+        if progress is not None:
+            update.set(progress=progress.percent, step=progress.step, eta_s=progress.eta_s)
+        update.when(HELD + " AND {status} = {:status}", **_holder(claim), status="processing")
+        with translated(f"renewing the claim on task {claim.task_id}"):
+            try:
+                answer = self._keeper_client.update_item(
+                    TableName=self._table,
+                    Key=self._key(claim.task_id),
+                    ReturnValues="UPDATED_NEW",
+                    **update.arguments(),
+                )
+            except ClientError as error:
+                _failed_condition(error)
+                raise LeaseLost(f"task {claim.task_id} is held by another worker") from error
+        return bool(answer["Attributes"]["cancel_requested"].get("BOOL"))
+
+    def release(self, claim: Claim, *, counts: Counts) -> None:
+        """Write `pending`, refunding the run unless it was spent. Raises LeaseLost, Unavailable."""
+        now = self._clock.now()
+        update = Update().set(status="pending", updated_at=int(now)).remove("lease_until", "progress", "step", "eta_s")
+        if counts is not Counts.RUN:
+            update.add(runs=-1)
+        if counts is Counts.TRY:
+            update.add(tries=1).set_once(first_try_at=int(now))
+        update.when(HELD + " AND {status} = {:status}", **_holder(claim), status="processing")
+        try:
+            self._write(claim.task_id, update, doing="releasing")
+        except LeaseLost as lost:
+            # Sent twice by the client library, the second meets what the first wrote: that is success.
+            record = lost.args[1] if len(lost.args) > 1 else None
+            if not (record and _is_held(record, claim) and record.get("status") == "pending"):
+                raise
+
+    def complete(self, claim: Claim, task: Task, result: Result) -> None:
+        """Write the good end. Raises LeaseLost, Unavailable; calling it again does no harm."""
+        attributes: dict[str, Any] = {
+            "images": [_image_item(image) for image in result.images],
+            "queued_ms": result.timings.queued_ms,
+            "prepare_ms": result.timings.prepare_ms,
+            "generate_ms": result.timings.generate_ms,
+            "store_ms": result.timings.store_ms,
+        }
+        optional = {"checkpoint": result.checkpoint, "sampler": result.sampler, "warnings": list(result.warnings)}
+        attributes |= {name: value for name, value in optional.items() if value}
+        update = Update().set(**attributes)
+        update.remove("error", "error_message")
+        addresses = [self._address(image.key) for image in result.images]
+        self._end(claim, task, update, "completed", addresses=addresses, error="")
+
+    def fail(self, claim: Claim, task: Task, failure: Failure) -> None:
+        """Write the bad end with its reason. Raises LeaseLost, Unavailable."""
+        update = Update().set(**_failure_item(failure))
+        self._end(claim, task, update, "failed", error=failure.message)
+
+    def cancelled(self, claim: Claim, task: Task) -> None:
+        """Write the end of a task whose cancellation was asked for. Raises LeaseLost, Unavailable."""
+        self._end(claim, task, Update(), "cancelled", error="cancelled")
+
+    def _end(
+        self, claim: Claim, task: Task, update: Update, status: str, *, error: str, addresses: Sequence[str] = ()
+    ) -> None:
+        self._final(update, status, task.format, error=error, addresses=addresses)
+        update.when(HELD, **_holder(claim))
+        self._write(claim.task_id, update, doing="finishing")
+
+    def close_unclaimed(self, task_id: str, record: Mapping[str, Any], status: str, failure: Failure | None) -> bool:
+        """Write an end on a record that nobody holds, as `record` showed it; return False if it has changed since.
+
+        For a task whose runs are spent, whose holder died after cancellation was asked for, or whose request, in
+        the record, makes no sense. Raises Unavailable.
+        """
+        update = Update().set(owner="closed")  # so that a holder who comes back late is fenced off
+        if failure is not None:
+            update.set(**_failure_item(failure))
+        form = Format.PREDECESSOR if "requestData" in record or "taskStatus" in record else Format.OWN
+        self._final(update, status, form, error=failure.message if failure else status)
+        if "attempt" in record:
+            update.when("{attempt} = {:attempt}", attempt=record["attempt"])
+        else:
+            update.when("attribute_not_exists({attempt})")
+        update.when(FREE, waiting="waiting", pending="pending", processing="processing", now=self._clock.now())
+        update.when("attribute_exists({" + self._key_name + "})")
+        try:
+            self._write(task_id, update, doing="closing")
+        except LeaseLost:
+            return False
+        return True
+
+    def _final(self, update: Update, status: str, form: Format, *, error: str, addresses: Sequence[str] = ()) -> None:
+        now = self._clock.now()
+        update.set(
+            status=status,
+            updated_at=int(now),
+            finished_at=now,
+            worker=self._worker,
+            expires_at=math.ceil(now) + self._ttl_s,
+        )
+        update.remove("lease_until", "progress", "step", "eta_s", "cancel_requested")
+        if form is Format.PREDECESSOR:
+            update.set(**predecessor.finished(addresses, error, now=now))
+
+    def create(self, task: Task, *, job_type: str) -> bool:
+        """Write the `pending` record of a task about to be sent; False when the id is already taken.
+
+        Raises Unavailable. A record that is there with the same fingerprint is no harm: the claim decides.
+        """
+        now = int(self._clock.now())
+        update = Update().set(
+            status="pending", fingerprint=task.fingerprint, job_type=job_type, created_at=now, updated_at=now
+        )
+        update.when("attribute_not_exists({" + self._key_name + "})")
+        try:
+            self._write(task.task_id, update, doing="creating")
+        except LeaseLost:
+            return False
+        return True
+
+    def request_cancel(self, task_id: str) -> str:
+        """Cancel a task: at once when it waits, through its holder when it runs. Return its status afterwards.
+
+        ``processing`` means that the holder will write the end within one renewal; ``missing`` that there is no
+        such record. Raises Unavailable.
+        """
+        for _ in range(3):
+            record = self.read([task_id]).get(task_id)
+            if record is None:
+                return "missing"
+            status = str(record.get("status", "pending"))
+            if status == "processing":
+                update = Update().set(cancel_requested=True).when("{status} = {:status}", status=status)
+                try:
+                    self._write(task_id, update, doing="cancelling")
+                except LeaseLost:
+                    continue
+                return status
+            if status != "pending" or self.close_unclaimed(task_id, record, "cancelled", None):
+                return "cancelled" if status == "pending" else status
+        raise Unavailable(f"the record of task {task_id} keeps changing under the cancellation")
+
+    def _write(self, task_id: str, update: Update, *, doing: str) -> None:
+        with translated(f"{doing} task {task_id}"):
+            try:
+                self._client.update_item(TableName=self._table, Key=self._key(task_id), **update.arguments())
+            except ClientError as error:
+                record = _failed_condition(error)
+                raise LeaseLost(f"{doing} task {task_id}: the record does not allow it", record) from error
+
+    def _key(self, task_id: str) -> dict[str, Any]:
+        return {self._key_name: encode(task_id)}
+
+
+def _holder(claim: Claim) -> dict[str, Any]:
+    return {"owner": claim.owner, "attempt": claim.attempt}
+
+
+def _is_held(record: Mapping[str, Any], claim: Claim) -> bool:
+    return record.get("owner") == claim.owner and record.get("attempt") == claim.attempt
+
+
+def _claim_of(task_id: str, record: Mapping[str, Any]) -> Claim:
+    since = record.get("first_try_at")
+    return Claim(
+        task_id=task_id,
+        owner=str(record["owner"]),
+        attempt=int(record["attempt"]),
+        run_no=int(record["run_no"]),
+        runs=int(record["runs"]),
+        tries=int(record.get("tries", 0)),
+        first_try_at_s=None if since is None else float(since),
+    )
+
+
+def _failed_condition(error: ClientError) -> dict[str, Any] | None:
+    """Return the record that failed a condition, None when there is none; raise any other error again."""
+    if code_of(error) != "ConditionalCheckFailedException":
+        raise error
+    response: Mapping[str, Any] = error.response
+    item = response.get("Item")
+    return decode(item) if item else None
+
+
+def _image_item(image: StoredImage) -> dict[str, Any]:
+    item = {
+        "key": image.key,
+        "media_type": image.media_type,
+        "bytes": image.size_bytes,
+        "sha256": image.sha256,
+        "width": image.width,
+        "height": image.height,
+    }
+    return item if image.seed is None else item | {"seed": image.seed}
+
+
+def _failure_item(failure: Failure) -> dict[str, Any]:
+    error = {"class": failure.kind, "message": failure.message, "field": failure.field, "engine": failure.engine}
+    return {
+        "error": {name: value for name, value in error.items() if value is not None},
+        "error_message": failure.message,
+    }
+
+
+def discover_key_name(client: DynamoDBClient, table: str) -> str:
+    """Return what `table` calls a task's id. Raises Unavailable when it cannot be asked, or has another key."""
+    with translated(f"describing table {table}"):
+        schema = client.describe_table(TableName=table)["Table"]["KeySchema"]
+    names = [key["AttributeName"] for key in schema]
+    if len(names) != 1 or names[0] not in KEY_NAMES:
+        raise Unavailable(f"table {table} has the key {names}; it must be task_id or taskId: is it the right table?")
+    return names[0]

@@ -1,0 +1,426 @@
+"""The stages of one task, over ports only: admit, claim, finish, fail, give back, lose.
+
+The order at the end is what keeps the promises: pictures, record, delete; and on the way back: release, then the
+message. It knows no AWS and no HTTP; the loops call it, each from its own thread.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import structlog
+
+from scheduler.domain.claiming import Refusal, Refused, wait_elsewhere_s
+from scheduler.domain.errors import Counts, Interrupted, LeaseLost, Rejected, SchedulerError, Unavailable
+from scheduler.domain.keys import image_key
+from scheduler.domain.ports import Clock, ImageStore, MessageQueue, Output, TaskStore
+from scheduler.domain.retry import FIRST_LACKING_S, Fail, backoff_s, decide
+from scheduler.domain.task import Failure, Message, Result, Task, TaskType, Timings
+from scheduler.held import Held, HeldTasks, State
+from scheduler.observe.metrics import Metrics
+from scheduler.stop import StopSignal
+from scheduler.wire import predecessor
+from scheduler.wire.recognise import recognise
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+RUNTIMES = frozenset({None, "sdwebui", "legacy"})
+"""The runtimes that the engines here serve."""
+MISSING_RECORD_S = 300.0
+"""A reference whose record is absent may just be early; after this long it is refused."""
+MAX_UNSTARTED_S = 600.0
+"""What is held and not started for so long goes back, for a host whose engine works."""
+DELETE_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The settings that the stages of a task follow."""
+
+    lease_s: int
+    max_runs: int
+    default_prefix: str
+
+
+class TaskProcessor:
+    """What may be done with one task, whoever does it. Safe for threads: a held task is in one loop at a time."""
+
+    def __init__(
+        self,
+        *,
+        terms: Terms,
+        held: HeldTasks,
+        tasks: TaskStore,
+        images: ImageStore,
+        queues: Sequence[MessageQueue],
+        clock: Clock,
+        metrics: Metrics,
+        stop: StopSignal,
+    ) -> None:
+        self._terms = terms
+        self._held = held
+        self._tasks = tasks
+        self._images = images
+        self._queues = queues
+        self._clock = clock
+        self._metrics = metrics
+        self._stop = stop
+        self._troubles: dict[str, str] = {}
+        self._troubles_lock = threading.Lock()
+        self.deletions: SimpleQueue[Held | None] = SimpleQueue()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why AWS cannot be worked with just now, or None: while it is so, no more work is taken."""
+        with self._troubles_lock:
+            return next(iter(self._troubles.values()), None)
+
+    # admitting: from messages to held tasks
+
+    def admit(self, messages: Sequence[Message]) -> None:
+        """Hold the tasks that the messages bring, join duplicates, refuse what cannot become a task.
+
+        Raises Unavailable when the records of references cannot be read; those messages were put back.
+        """
+        references: list[tuple[str, Message]] = []
+        if self._stop.is_set():
+            self._put_back(messages, 0.0, reason="stop")
+            return
+        for message in messages:
+            try:
+                found = recognise(message.body)
+                if isinstance(found, Task):
+                    self._take_in(found, message)
+                elif not self._held.join(found, message):
+                    references.append((found, message))
+            except Rejected as error:
+                self.refuse(message, error)
+        if references:
+            self._admit_references(references)
+
+    def _admit_references(self, references: Sequence[tuple[str, Message]]) -> None:
+        try:
+            records = self._tasks.read([task_id for task_id, _ in references])
+        except Unavailable:
+            for _, message in references:
+                self._put_back([message], backoff_s(message.receive_count), reason="aws")
+            raise
+        for task_id, message in references:
+            record = records.get(task_id)
+            if record is None:
+                self._missing(task_id, message)
+                continue
+            try:
+                self._take_in(predecessor.parse_record(task_id, record), message)
+            except Rejected as error:
+                self._close_bad_record(task_id, record, error)
+                self.refuse(message, error)
+
+    def _take_in(self, task: Task, message: Message) -> None:
+        if task.runtime not in RUNTIMES or task.task_type is TaskType.PIPELINE:
+            log.info("task_lacks_runtime", task_id=task.task_id, runtime=task.runtime, task_type=task.task_type.value)
+            self._put_back([message], backoff_s(message.receive_count, FIRST_LACKING_S), reason="runtime")
+        else:
+            self._held.take_in(task, message)
+
+    def _missing(self, task_id: str, message: Message) -> None:
+        if self._clock.now() - message.sent_at_s > MISSING_RECORD_S:
+            self.refuse(message, Rejected(f"there is no record of task {task_id} in the table", field="taskId"))
+        else:
+            self._put_back([message], backoff_s(message.receive_count), reason="no-record")
+
+    def _close_bad_record(self, task_id: str, record: Mapping[str, Any], error: Rejected) -> None:
+        """Tell the client that polls the record; the refused message goes to a person all the same."""
+        failure = Failure(kind=error.kind, message=error.message, field=error.field)
+        try:
+            if self._tasks.close_unclaimed(task_id, record, "failed", failure):
+                self._ended(task_id, "failed", error=error.message)
+        except Unavailable as unavailable:
+            log.warning("record_not_closed", task_id=task_id, error=str(unavailable))
+
+    def refuse(self, message: Message, error: Rejected) -> None:
+        """Keep a message that cannot become a task, with the reason. When AWS fails it stays in the queue."""
+        try:
+            self._queues[message.queue].refuse(message, error)
+        except Unavailable as unavailable:
+            log.warning("refusal_failed", message_id=message.message_id, error=str(unavailable))
+            return
+        self._metrics.refused.inc()
+        log.warning("message_refused", message_id=message.message_id, reason=error.message, field=error.field)
+
+    # claiming
+
+    def claim(self, held: Held) -> bool:
+        """Claim a task in PREPARING; when that is refused, see to its messages and return False."""
+        owner = secrets.token_hex(8)
+        message = min(self._held.receipts(held), key=lambda m: m.sent_at_s)
+        sent_s = self._clock.monotonic()
+
+        def claim() -> Any:
+            nonlocal sent_s
+            sent_s = self._clock.monotonic()
+            return self._tasks.claim(held.task, message, owner=owner, lease_s=self._terms.lease_s)
+
+        try:
+            answer = self.insist(held, claim)
+        except Unavailable:  # we stop, and the claim may or may not hold: the lease settles it
+            self.give_back(held, 0.0, reason="stop")
+            return False
+        if isinstance(answer, Refused):
+            self._refused(held, answer, message)
+            return False
+        held.claim, held.renewed_s = answer, sent_s
+        return True
+
+    def _refused(self, held: Held, refused: Refused, message: Message) -> None:
+        task_id, record = held.task.task_id, refused.record or {}
+        log.info("claim_refused", task_id=task_id, reason=refused.reason.value)
+        match refused.reason:
+            case Refusal.DUPLICATE:
+                self.delete(held)
+            case Refusal.ELSEWHERE:
+                wait_s = wait_elsewhere_s(record, now=self._clock.now(), receive_count=held.receive_count)
+                self.give_back(held, wait_s, reason="elsewhere")
+            case Refusal.CONFLICT:
+                self._refuse_held(held, f"task_id {task_id} already belongs to another request")
+            case Refusal.MISSING if self._clock.now() - message.sent_at_s > MISSING_RECORD_S:
+                self._refuse_held(held, f"there is no record of task {task_id} in the table")
+            case Refusal.CANCELLED:
+                self._close(held, record, "cancelled", None)
+            case Refusal.EXHAUSTED:
+                said = f"it was started {record.get('runs')} times and no worker lived to tell how it ended"
+                self._close(held, record, "failed", Failure(kind="exhausted", message=said))
+            case _:
+                self.give_back(held, backoff_s(held.receive_count), reason=refused.reason.value)
+
+    def _refuse_held(self, held: Held, why: str) -> None:
+        messages = self._held.receipts(held)
+        for message in messages:
+            self.refuse(message, Rejected(why, field="task_id"))
+        self._held.drop(held)
+
+    def _close(self, held: Held, record: Mapping[str, Any], status: str, failure: Failure | None) -> None:
+        task_id = held.task.task_id
+        try:
+            closed = self.insist(held, lambda: self._tasks.close_unclaimed(task_id, record, status, failure))
+        except Unavailable:
+            closed = False
+        if closed:
+            self._ended(task_id, status, error=failure.message if failure else None)
+            self.delete(held)
+        else:
+            self.give_back(held, backoff_s(1), reason="changed")
+
+    # ends
+
+    def finish(self, held: Held, output: Output) -> None:
+        """Store the pictures, write the good end, hand the messages to the deleter."""
+        claim, task = held.claim, held.task
+        if claim is None:
+            raise RuntimeError(f"task {task.task_id} finished without a claim")
+        keys = [
+            image_key(
+                task,
+                default_prefix=self._terms.default_prefix,
+                run_no=claim.run_no,
+                index=n,
+                extension=image.extension,
+            )
+            for n, image in enumerate(output.images, start=1)
+        ]
+        try:
+            stored = tuple(
+                self.insist(held, lambda key=key, image=image: self._images.put(key, image))  # type: ignore[misc]  # mypy cannot type default-bound lambdas
+                for key, image in zip(keys, output.images, strict=True)
+            )
+            result = Result(
+                images=stored,
+                timings=Timings(
+                    queued_ms=held.queued_ms,
+                    prepare_ms=held.prepare_ms,
+                    generate_ms=held.generate_ms,
+                    store_ms=round((self._clock.monotonic() - held.rendered_s) * 1000),
+                ),
+                checkpoint=output.checkpoint,
+                sampler=output.sampler,
+                warnings=output.warnings,
+            )
+            self.insist(held, lambda: self._tasks.complete(claim, task, result))
+        except LeaseLost:
+            self._lose(held)
+        except Unavailable:
+            self._abandon(held)
+        else:
+            self._metrics.store_s.observe(self._clock.monotonic() - held.rendered_s)
+            self._ended(task.task_id, "completed", images=len(stored), **_timing_fields(result.timings))
+            self.delete(held)
+
+    def end(self, held: Held, error: SchedulerError) -> None:
+        """See a claimed task that did not succeed to where `error` sends it: failed, cancelled, or back."""
+        claim, task = held.claim, held.task
+        if claim is None:
+            raise RuntimeError(f"task {task.task_id} ended without a claim")
+        try:
+            if isinstance(error, Interrupted) and held.is_cancelled:
+                self.insist(held, lambda: self._tasks.cancelled(claim, task))
+                self._ended(task.task_id, "cancelled")
+                self.delete(held)
+                return
+            if isinstance(error, Interrupted):
+                self._back(held, 0.0, Counts.NOTHING, reason="stop")
+                return
+            decision = decide(error, claim, max_runs=self._terms.max_runs, now=self._clock.now())
+            if isinstance(decision, Fail):
+                failure = decision.failure
+                self.insist(held, lambda: self._tasks.fail(claim, task, failure))
+                self._ended(task.task_id, "failed", kind=failure.kind, error=failure.message, field=failure.field)
+                self.delete(held)
+            else:
+                kind = getattr(error, "kind", "error")
+                log.warning("task_will_be_retried", task_id=task.task_id, kind=kind, error=str(error), runs=claim.runs)
+                self._back(held, decision.delay_s, decision.counts, reason=kind)
+        except LeaseLost:
+            self._lose(held)
+        except Unavailable:
+            self._abandon(held)
+
+    def unclaim(self, held: Held) -> None:
+        """Give a claim up unspent and let the task wait here; its engine went away before it was posted."""
+        claim = held.claim
+        try:
+            if claim is not None:
+                self.insist(held, lambda: self._tasks.release(claim, counts=Counts.NOTHING))
+        except LeaseLost:
+            self._lose(held)
+        except Unavailable:
+            self._abandon(held)
+        else:
+            held.claim = held.run = None
+            self._held.move(held, State.WAITING)
+
+    def return_unstarted(self, *, older_than_s: float, reason: str) -> None:
+        """Give back what waits here unclaimed for longer than `older_than_s`, at once when we stop, else with back-off."""
+        now = self._clock.monotonic()
+        for held in self._held.all():
+            if now - held.received_s >= older_than_s and self._held.take(held, State.WAITING, State.RETURNING):
+                self.give_back(held, backoff_s(held.receive_count), reason=reason)
+
+    def return_claimed(self, held: Held, *, reason: str) -> None:
+        """Give back a task that was claimed and never posted: its run is refunded."""
+        try:
+            self._back(
+                held, 0.0 if self._stop.is_set() else backoff_s(held.receive_count), Counts.NOTHING, reason=reason
+            )
+        except LeaseLost:
+            self._lose(held)
+        except Unavailable:
+            self._abandon(held)
+
+    def _back(self, held: Held, delay_s: float, counts: Counts, *, reason: str) -> None:
+        claim = held.claim
+        if claim is not None:
+            self.insist(held, lambda: self._tasks.release(claim, counts=counts))
+            held.claim = None
+        self.give_back(held, delay_s, reason=reason)
+
+    def give_back(self, held: Held, delay_s: float, *, reason: str) -> None:
+        """Show a task's messages again after `delay_s`, at once when we stop, and hold it no more."""
+        self._held.move(held, State.RETURNING, reason)
+        while messages := self._held.receipts(held):
+            self._put_back(messages, 0.0 if self._stop.is_set() else delay_s, reason=reason)
+            self._held.acknowledge(held, messages)
+
+    def _put_back(self, messages: Sequence[Message], delay_s: float, *, reason: str) -> None:
+        """Make messages visible after `delay_s`. When SQS fails they become so by themselves, a lease from now."""
+        self._metrics.returned.labels(reason).inc(len(messages))
+        for queue in sorted({message.queue for message in messages}):
+            receipts = [message.receipt for message in messages if message.queue == queue]
+            try:
+                self._queues[queue].give_back(receipts, delay_s=delay_s)
+            except Unavailable as error:
+                log.warning("give_back_failed", messages=len(receipts), error=str(error))
+
+    def delete(self, held: Held) -> None:
+        """Hand a task with its end written to the deleter; its messages are kept alive until then."""
+        self._held.move(held, State.DELETING)
+        self.deletions.put(held)
+
+    def delete_batch(self, batch: Sequence[Held]) -> list[Held]:
+        """Delete the messages of finished tasks; return those tasks that still have one. Raises Unavailable."""
+        found = [(held, message) for held in batch for message in self._held.receipts(held)]
+        for queue in sorted({message.queue for _, message in found}):
+            part = [(held, message) for held, message in found if message.queue == queue]
+            failed = set(self._queues[queue].delete([message.receipt for _, message in part]))
+            for held, message in part:
+                if message.receipt not in failed:
+                    self._held.acknowledge(held, [message])
+        return [held for held in batch if self._held.receipts(held)]
+
+    def forget_undeletable(self, held: Held) -> None:
+        """Let go of messages whose deletion SQS keeps refusing; a redelivery will be known as a duplicate."""
+        log.warning("delete_refused", task_id=held.task.task_id)
+        self._held.drop(held)
+
+    def _lose(self, held: Held) -> None:
+        self._metrics.leases_lost.inc()
+        log.warning("lease_lost", task_id=held.task.task_id)
+        self._held.drop(held)
+
+    def _abandon(self, held: Held) -> None:
+        """We must exit and AWS does not answer: say so; the lease and the visibility will run out by themselves."""
+        log.error("task_abandoned", task_id=held.task.task_id, state=held.state.name, trouble=self.trouble)
+        self._held.drop(held)
+
+    def _ended(self, task_id: str, outcome: str, **fields: object) -> None:
+        self._metrics.tasks.labels(outcome).inc()
+        given = {name: value for name, value in fields.items() if value is not None}
+        log.info("task_ended", task_id=task_id, outcome=outcome, **given)
+
+    def insist(self, held: Held, call: Callable[[], T]) -> T:
+        """Return what `call` returns, trying again for as long as AWS is unavailable.
+
+        Raises LeaseLost when the claim is lost meanwhile, Unavailable when the time to stop is up.
+        """
+        times = 0
+        try:
+            while True:
+                if held.is_lost:
+                    raise LeaseLost(f"task {held.task.task_id} is held by another worker")
+                try:
+                    return call()
+                except Unavailable as error:
+                    times += 1
+                    self._metrics.aws_errors.inc()
+                    held.why = str(error)
+                    with self._troubles_lock:
+                        self._troubles[held.task.task_id] = str(error)
+                    if times == 1:
+                        log.warning("aws_unavailable", task_id=held.task.task_id, error=str(error))
+                    if self._stop.left_s() <= 0:
+                        raise
+                    self._pause(min(15.0, 0.5 * 2.0 ** min(times - 1, 6)))
+        finally:
+            if times:
+                with self._troubles_lock:
+                    self._troubles.pop(held.task.task_id, None)
+                held.why = ""
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but while we stop only briefly and never past the deadline."""
+        if self._stop.wait(seconds):
+            threading.Event().wait(min(0.5, self._stop.left_s()))
+
+
+def _timing_fields(timings: Timings) -> dict[str, object]:
+    return {
+        "queued_ms": timings.queued_ms,
+        "prepare_ms": timings.prepare_ms,
+        "generate_ms": timings.generate_ms,
+        "store_ms": timings.store_ms,
+    }

@@ -1,0 +1,50 @@
+"""A message's body as JSON that every later step can carry: one place for what JSON lets through and we do not."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from scheduler.domain.errors import Rejected
+
+MAX_BODY_BYTES = 1024 * 1024
+"""What SQS itself accepts."""
+
+
+def shorten(value: object, chars: int = 80) -> str:
+    """Return `value` as it may stand in an error or a log line: one line, bounded, ASCII."""
+    text = ascii(value)
+    return text if len(text) <= chars else text[:chars] + f"... ({len(text)} characters)"
+
+
+def parse_object(text: str, *, field: str) -> dict[str, Any]:
+    """Return the JSON object in `text`; `field` is what the error calls it.
+
+    Raises Rejected for anything else: other JSON values, NaN and infinities, broken surrogates, nesting too deep
+    to walk, numbers too long to read.
+    """
+    try:
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        if "\\u" in text or not text.isascii():
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise Rejected(f"{field} is nested too deeply", field=field) from None
+    except UnicodeEncodeError as error:
+        raise Rejected(f"{field} holds half of a surrogate pair, which is no character: {error}", field=field) from None
+    except ValueError as error:
+        raise Rejected(f"{field} is not JSON: {error}; it begins {shorten(text)}", field=field) from None
+    if not isinstance(value, dict):
+        raise Rejected(f"{field} must be a JSON object, not {type(value).__name__}: {shorten(value)}", field=field)
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,0 +1,80 @@
+"""Our own message: the whole request in the body."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scheduler.domain.errors import Rejected
+from scheduler.domain.keys import TASK_ID
+from scheduler.domain.task import Format, Task, TaskType, fingerprint
+from scheduler.wire.json_body import shorten
+
+Name = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class OwnMessage(BaseModel):
+    """``{"task_id", "task_type", "payload", "runtime"?, "prefix"?, "checkpoint"?, "context"?}``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    task_id: str
+    task_type: Annotated[TaskType, Field(strict=False)]
+    payload: dict[str, Any]
+    runtime: Name | None = None
+    prefix: Annotated[str, Field(max_length=1000)] | None = None
+    checkpoint: Name | None = None
+    context: Any = None
+
+
+FIELDS = tuple(OwnMessage.model_fields)
+
+
+def looks_like(body: Mapping[str, Any]) -> bool:
+    """Tell whether `body` means to be our own message."""
+    return "task_id" in body or "task_type" in body
+
+
+def parse(body: Mapping[str, Any]) -> Task:
+    """Return the task, or raise Rejected naming the first field that is wrong."""
+    try:
+        message = OwnMessage.model_validate(body)
+    except ValidationError as error:
+        raise _explain(error) from None
+    if not TASK_ID.fullmatch(message.task_id):
+        raise Rejected(
+            f"task_id {shorten(message.task_id)} must be 1 to 128 letters, digits, '.', '_' or '-', "
+            "beginning with a letter or digit",
+            field="task_id",
+        )
+    request = {name: body[name] for name in FIELDS if name != "task_id" and name in body}
+    return Task(
+        task_id=message.task_id,
+        task_type=message.task_type,
+        payload=message.payload,
+        fingerprint=fingerprint(request),
+        format=Format.OWN,
+        runtime=message.runtime,
+        prefix=message.prefix,
+        checkpoint=message.checkpoint,
+        context=message.context,
+    )
+
+
+def _explain(error: ValidationError) -> Rejected:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    match first["type"]:
+        case "missing":
+            said = f"{field} is missing; a message needs task_id, task_type and payload"
+        case "extra_forbidden":
+            near = difflib.get_close_matches(field, FIELDS, n=1)
+            said = f"{shorten(field)} is no field of a message" + (f"; did you mean {near[0]}?" if near else "")
+        case "enum":
+            said = f"task_type {shorten(first['input'])} must be one of {', '.join(TaskType)}"
+        case _:
+            said = f"{field} is {shorten(first['input'])}: {first['msg'].lower()}"
+    return Rejected(said, field=field)
