@@ -20,7 +20,6 @@ COMMANDS = {
     "doctor": "scheduler.cli.doctor:doctor_command",
     "config": "scheduler.cli.config:config_group",
     "task": "scheduler.cli.task:task_group",
-    "supervisor-conf": "scheduler.cli.supervise:supervisor_command",
 }
 FAILED, WRONG_USE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
@@ -52,7 +51,7 @@ class _Root(click.Group):
 @click.command(cls=_Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="sd-scheduler")
 def cli() -> None:
-    """Turn SQS messages into Stable Diffusion images in S3 and records in DynamoDB.
+    r"""Turn SQS messages into Stable Diffusion images in S3 and records in DynamoDB.
 
     \b
     On a laptop, without an AWS account:   sd-scheduler local --demo

@@ -1,0 +1,148 @@
+"""`sd-scheduler config`: check, show and write the configuration; it starts nothing and asks no service."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from scheduler import config
+from scheduler.domain.errors import ConfigError
+
+WRONG_CONFIGURATION = 2
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _config_option(explanation: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        "-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE", help=explanation, default=None
+    )
+
+
+_file_option = _config_option(f"The file; else ${config.FILE_VARIABLE}, else ./{config.DEFAULT_FILE}.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group("config")
+def config_group() -> None:
+    """Check, show or make the configuration.
+
+    \b
+    Example:
+      sd-scheduler config template -c conf.ini
+      sd-scheduler config check
+    """  # noqa: D301  # \b is click's own mark for lines that are not to be wrapped
+
+
+@config_group.command()
+@_file_option
+@_json_option
+def check(file: Path | None, as_json: bool) -> None:
+    """Tell everything that is wrong with the configuration.
+
+    Exit code 0 when nothing is, 2 otherwise, with one line for each problem.
+
+    \b
+    Example:
+      sd-scheduler config check -c /etc/sd-scheduler/conf.ini
+    """  # noqa: D301  # \b is click's own mark for lines that are not to be wrapped
+    settings = _load(file, as_json=as_json)
+    if as_json:
+        click.echo(json.dumps({"ok": True, "file": settings.file and str(settings.file), "problems": []}, indent=2))
+        return
+    rows = config.effective(settings)
+    given = [row.source for row in rows if row.source != "default"]
+    in_file = sum(":" in source for source in given)
+    read = f"{in_file} keys from {settings.file}" if settings.file else "no file read"
+    click.echo(f"OK: {read}, {len(given) - in_file} from the environment, {len(rows) - len(given)} by default")
+
+
+@config_group.command()
+@_file_option
+@_json_option
+def show(file: Path | None, as_json: bool) -> None:
+    """Print every setting in effect and where it comes from, secrets hidden.
+
+    \b
+    Example:
+      sd-scheduler config show
+      sd-scheduler config show --json | jq -r .aws.s3_bucket.value
+    """  # noqa: D301  # \b is click's own mark for lines that are not to be wrapped
+    rows = config.effective(_load(file, as_json=as_json)) + _endpoints(os.environ)
+    if as_json:
+        sections: dict[str, dict[str, dict[str, str]]] = {}
+        for row in rows:
+            sections.setdefault(row.section, {})[row.key] = {"value": row.value, "source": row.source}
+        click.echo(json.dumps(sections, indent=2))
+    elif sys.stdout.isatty():
+        _print_table(rows)
+    else:
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@config_group.command()
+@_config_option("Write it to FILE instead of printing it; never over a file that exists.")
+@click.option("--format", "form", type=click.Choice(["ini", "markdown"]), default="ini", help="Default: ini.")
+def template(file: Path | None, form: str) -> None:
+    """Print an empty configuration with every key explained.
+
+    \b
+    Example:
+      sd-scheduler config template > conf.ini
+      sd-scheduler config template --format markdown
+    """  # noqa: D301  # \b is click's own mark for lines that are not to be wrapped
+    text = config.template() if form == "ini" else config.markdown_table()
+    if file is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with file.open("x", encoding="utf-8") as new:
+            new.write(text)
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from None
+    click.echo(f"wrote {file}", err=True)
+
+
+def _load(file: Path | None, *, as_json: bool) -> config.Settings:
+    """Load the configuration, or print its problems and exit."""
+    try:
+        return config.load(file, os.environ)
+    except ConfigError as error:
+        problems = error.problems
+    if as_json:
+        click.echo(json.dumps({"ok": False, "problems": problems}, indent=2))
+    else:
+        for problem in problems:
+            click.echo(problem, err=True)
+        click.secho(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", err=True, fg="red")
+    raise SystemExit(WRONG_CONFIGURATION)
+
+
+def _endpoints(environ: Mapping[str, str]) -> list[config.Shown]:
+    """Return the variables by which boto3 itself is sent elsewhere."""
+    return [
+        config.Shown("environment", name, config.hide_login(value), name)
+        for name, value in sorted(environ.items())
+        if name == "AWS_ENDPOINT_URL" or name.startswith("AWS_ENDPOINT_URL_")
+    ]
+
+
+def _print_table(rows: list[config.Shown]) -> None:
+    """Print the rows as a coloured table; rich is loaded here alone, so that nothing but a terminal pays for it."""
+    from rich.console import Console  # noqa: PLC0415  # see above
+    from rich.table import Column, Table  # noqa: PLC0415  # see above
+    from rich.text import Text  # noqa: PLC0415  # see above
+
+    table = Table("section", Column("key", no_wrap=True), "value", "source")
+    for row in rows:
+        style = "dim" if row.source == "default" else ""
+        table.add_row(*(Text(cell, style=style, overflow="fold") for cell in row))
+    Console().print(table)
