@@ -27,6 +27,7 @@ from scheduler.config import Settings
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.errors import AccessDenied, Unavailable
 from scheduler.domain.keys import address
+from scheduler.domain.pace import MOST_AHEAD
 from scheduler.domain.ports import Engine
 from scheduler.domain.skew import SkewBounds
 from scheduler.held import HeldTasks
@@ -234,7 +235,8 @@ class Scheduler:
             prepare = PrepareLoop(lane, processor=processor, held=held, budget=budget, clock=clock, stop=stop)
             self._threads.start("decode", DecodeLoop(render.outcomes, self._finished).run)
             self._threads.start("engine", render.run)
-            self._threads.start("prepare", prepare.run)
+            for _ in range(MOST_AHEAD):
+                self._threads.start("prepare", prepare.run)
         turns = Turns(len(queues))
         for queue in queues:
             receiver = ReceiveLoop(
@@ -310,7 +312,7 @@ class Scheduler:
 
     def _return_unstarted(self, processor: TaskProcessor) -> None:
         for lane in self._lanes:
-            if (held := lane.withdraw()) is not None:
+            while (held := lane.withdraw()) is not None:
                 processor.return_claimed(held, reason="stop")
         processor.return_unstarted(older_than_s=0.0, reason="stop")
 

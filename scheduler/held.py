@@ -6,13 +6,13 @@ One lock, one condition. It does no I/O; the loops ask it what to do next and te
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from scheduler.domain.errors import Rejected
-from scheduler.domain.pace import Pace, choose, work_size
+from scheduler.domain.pace import InHand, Pace, choose, work_size
 from scheduler.domain.ports import Clock, PreparedRun
 from scheduler.domain.task import Claim, Message, Progress, Task
 
@@ -31,6 +31,9 @@ class State(StrEnum):
 
 UNSTARTED = frozenset({State.WAITING, State.PREPARING, State.READY})
 CLAIMED = frozenset({State.READY, State.RUNNING, State.FINISHING})
+DEEPEN_S = 0.5
+"""How long a task at most waits for others of the loaded checkpoint to come in before it makes the engine switch."""
+Title = Callable[[str | None], str | None]
 LOOK_AHEAD = 64
 """How many waiting tasks are looked at for the loaded checkpoint; bounds the work of one choice."""
 
@@ -69,32 +72,45 @@ class Held:
     @property
     def receive_count(self) -> int:
         """How often SQS delivered its messages, at most."""
-        return max((message.receive_count for message in self.messages.values()), default=1)
+        return max((message.receive_count for message in list(self.messages.values())), default=1)
+
+
+class Topic:
+    """Something that loops wait for, under the registry's lock; no change is slept through."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._condition = threading.Condition(lock)
+        self.version = 0
+
+    def signal(self) -> None:
+        """Wake those who wait; called with the lock held, after the change."""
+        self.version += 1
+        self._condition.notify_all()
+
+    def wait(self, seen: int, timeout_s: float) -> None:
+        """Wait until something has changed since `version` was `seen`; called without the lock."""
+        with self._condition:
+            self._condition.wait_for(lambda: self.version != seen, timeout_s)
 
 
 class HeldTasks:
-    """The registry, keyed by task id; safe for threads."""
+    """The registry, keyed by task id; safe for threads.
+
+    Three topics, so that no loop is woken for what does not concern it: `room` for more work, a `choice` among
+    waiting tasks, a task `offered` to an engine.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._tasks: dict[str, Held] = {}
-        self.changed = threading.Condition(threading.Lock())
-        self.version = 0
+        self.lock = threading.Lock()
+        self.room, self.choice, self.offered = Topic(self.lock), Topic(self.lock), Topic(self.lock)
         self.pace = Pace()
-
-    def signal(self) -> None:
-        """Wake every waiting loop; called with the lock held, after something changed."""
-        self.version += 1
-        self.changed.notify_all()
-
-    def wait_for_change(self, seen: int, timeout_s: float) -> None:
-        """Wait until something has changed since `version` was `seen`, so that no change is slept through."""
-        with self.changed:
-            self.changed.wait_for(lambda: self.version != seen, timeout_s)
+        self._is_deepening = False
 
     def join(self, task_id: str, message: Message) -> bool:
         """Add a delivery to the task if it is held; the same message again replaces its receipt."""
-        with self.changed:
+        with self.lock:
             held = self._tasks.get(task_id)
             if held is not None:
                 held.messages[message.message_id] = message
@@ -102,7 +118,7 @@ class HeldTasks:
 
     def take_in(self, task: Task, message: Message) -> Held:
         """Hold `task`, or join its message to the one held. Raises Rejected when the id means another request."""
-        with self.changed:
+        with self.lock:
             held = self._tasks.get(task.task_id)
             if held is not None and held.task.fingerprint != task.fingerprint:
                 raise Rejected(f"task_id {task.task_id} already belongs to another request", field="task_id")
@@ -118,15 +134,16 @@ class HeldTasks:
                     extended_s=message.received_s,
                 )
             held.messages[message.message_id] = message
-            self.signal()
+            self.choice.signal()
             return held
 
-    def pick(self, title: Callable[[str | None], str | None], loaded: str | None) -> Held | None:
+    def pick(self, title: Title, loaded: str | None) -> Held | None:
         """Take the waiting task that should run next into PREPARING, or return None.
 
-        `title` gives the engine's title of a checkpoint's name; `loaded` is the title that will be loaded then.
+        `title` gives the engine's title of a checkpoint's name; `loaded` is the title that will be loaded then. While
+        more tasks are just coming in, one that would have to load another checkpoint waits for them a moment.
         """
-        with self.changed:
+        with self.lock:
             waiting = [held for held in self._tasks.values() if held.state is State.WAITING][:LOOK_AHEAD]
             index = choose(
                 [(held.queue, title(wanted_checkpoint(held.task)), held.received_s) for held in waiting],
@@ -135,17 +152,32 @@ class HeldTasks:
             )
             if index is None:
                 return None
-            self._move(waiting[index], State.PREPARING)
-            return waiting[index]
+            first = waiting[index]
+            if (
+                self._is_deepening
+                and title(wanted_checkpoint(first.task)) != loaded
+                and self._clock.monotonic() - first.received_s < DEEPEN_S
+            ):
+                return None
+            self._move(first, State.PREPARING)
+            self.room.signal()
+            return first
 
     def move(self, held: Held, state: State, why: str = "") -> None:
-        """Put `held` into another state and wake whoever waits for that."""
-        with self.changed:
+        """Put `held` into another state, with a reason for people."""
+        with self.lock:
             self._move(held, state, why)
+
+    def deepening(self, *, is_so: bool) -> None:
+        """Say whether a receive is under way that is likely to bring more at once."""
+        with self.lock:
+            if self._is_deepening is not is_so:
+                self._is_deepening = is_so
+                self.choice.signal()
 
     def take(self, held: Held, state: State, new: State) -> bool:
         """Move `held` from `state` to `new`; False when another loop took it meanwhile."""
-        with self.changed:
+        with self.lock:
             if held.state is not state:
                 return False
             self._move(held, new)
@@ -153,11 +185,12 @@ class HeldTasks:
 
     def _move(self, held: Held, state: State, why: str = "") -> None:
         held.state, held.why, held.since_s = state, why, self._clock.monotonic()
-        self.signal()
+        if state is State.WAITING:
+            self.choice.signal()
 
     def acknowledge(self, held: Held, messages: list[Message]) -> bool:
         """Forget deliveries that are dealt with; True when none is left and the task is no longer held."""
-        with self.changed:
+        with self.lock:
             for message in messages:
                 if held.messages.get(message.message_id) is message:
                     del held.messages[message.message_id]
@@ -167,55 +200,57 @@ class HeldTasks:
 
     def drop(self, held: Held) -> None:
         """Forget the task and its receipts, touching no message: it is no longer ours."""
-        with self.changed:
+        with self.lock:
             held.messages.clear()
             self._drop(held)
 
     def _drop(self, held: Held) -> None:
         if self._tasks.get(held.task.task_id) is held:
             del self._tasks[held.task.task_id]
-        self.signal()
 
     def all(self) -> list[Held]:
         """Return everything held, oldest first."""
-        with self.changed:
+        with self.lock:
             return list(self._tasks.values())
 
     def receipts(self, held: Held) -> list[Message]:
         """Return the newest delivery of each of its messages."""
-        with self.changed:
+        with self.lock:
             return list(held.messages.values())
 
-    def in_hand(self) -> tuple[float, int, int]:
-        """Return (seconds of work expected, tasks not yet started, checkpoints named) among what is to be rendered."""
-        with self.changed:
+    def in_hand(self, title: Title, loaded: Iterable[str | None]) -> InHand:
+        """Return how much there is to render yet, for engines that have the titles `loaded`."""
+        with self.lock:
             now = self._clock.monotonic()
-            seconds, tasks, names = 0.0, 0, set()
+            seconds, waiting, unstarted, titles = 0.0, 0, 0, set(loaded)
             for held in self._tasks.values():
                 if held.state in UNSTARTED or held.state is State.RUNNING:
                     expected = self.pace.expected_s(held.work) or 0.0
-                    done = now - held.started_s if held.state is State.RUNNING else 0.0
+                    done = now - held.since_s if held.state is State.RUNNING else 0.0
                     seconds += max(0.0, expected - done)
-                    tasks += held.state is not State.RUNNING
-                    names.add(wanted_checkpoint(held.task))
-            return seconds, tasks, len(names)
+                    waiting += held.state is State.WAITING
+                    unstarted += held.state in UNSTARTED
+                    titles.add(title(wanted_checkpoint(held.task)))
+            return InHand(seconds=seconds, waiting=waiting, unstarted=unstarted, is_mixed=len(titles) > 1)
 
     def describe(self) -> list[dict[str, Any]]:
         """Return what is held, for people: task, since when, in which state and why."""
         now = self._clock.monotonic()
-        return [
-            {
-                "task_id": held.task.task_id,
-                "state": held.state.name.lower(),
-                "why": held.why or held.state.value,
-                "held_s": round(now - held.received_s, 1),
-                "in_state_s": round(now - held.since_s, 1),
-                "messages": len(held.messages),
-                "runs": held.claim.runs if held.claim else None,
-                "progress": held.progress.percent if held.progress else None,
-            }
-            for held in self.all()
-        ]
+        return [_description(held, now) for held in self.all()]
+
+
+def _description(held: Held, now: float) -> dict[str, Any]:
+    claim, progress = held.claim, held.progress  # read once: their loop may take them away meanwhile
+    return {
+        "task_id": held.task.task_id,
+        "state": held.state.name.lower(),
+        "why": held.why or held.state.value,
+        "held_s": round(now - held.received_s, 1),
+        "in_state_s": round(now - held.since_s, 1),
+        "messages": len(held.messages),
+        "runs": claim.runs if claim else None,
+        "progress": progress.percent if progress else None,
+    }
 
 
 def wanted_checkpoint(task: Task) -> str | None:

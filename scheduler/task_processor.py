@@ -9,18 +9,18 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import structlog
 
 from scheduler.domain.claiming import Refusal, Refused, wait_elsewhere_s
-from scheduler.domain.errors import Counts, Interrupted, LeaseLost, Rejected, SchedulerError, Unavailable
+from scheduler.domain.errors import Counts, Interrupted, LeaseLost, Rejected, SchedulerError, Transient, Unavailable
 from scheduler.domain.keys import image_key
 from scheduler.domain.ports import Clock, ImageStore, MessageQueue, Output, TaskStore
 from scheduler.domain.retry import FIRST_LACKING_S, Fail, backoff_s, decide
-from scheduler.domain.task import Failure, Message, Result, Task, TaskType, Timings
+from scheduler.domain.task import Claim, Failure, Message, Result, Task, TaskType, Timings
 from scheduler.held import Held, HeldTasks, State
 from scheduler.observe.metrics import Metrics
 from scheduler.stop import StopSignal
@@ -275,7 +275,10 @@ class TaskProcessor:
             if isinstance(error, Interrupted):
                 self._back(held, 0.0, Counts.NOTHING, reason="stop")
                 return
-            decision = decide(error, claim, max_runs=self._terms.max_runs, now=self._clock.now())
+            known = claim
+            if isinstance(error, Transient) and error.counts is Counts.TRY:
+                known = self.insist(held, lambda: self._with_tries(claim))
+            decision = decide(error, known, max_runs=self._terms.max_runs, now=self._clock.now())
             if isinstance(decision, Fail):
                 failure = decision.failure
                 self.insist(held, lambda: self._tasks.fail(claim, task, failure))
@@ -289,6 +292,12 @@ class TaskProcessor:
             self._lose(held)
         except Unavailable:
             self._abandon(held)
+
+    def _with_tries(self, claim: Claim) -> Claim:
+        """Return the claim with what the record says of earlier tries; only this kind of failure needs to know."""
+        record = self._tasks.read([claim.task_id]).get(claim.task_id, {})
+        since = record.get("first_try_at")
+        return replace(claim, tries=int(record.get("tries", 0)), first_try_at_s=None if since is None else float(since))
 
     def unclaim(self, held: Held) -> None:
         """Give a claim up unspent and let the task wait here; its engine went away before it was posted."""

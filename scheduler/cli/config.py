@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
 from scheduler import config
 from scheduler.domain.errors import ConfigError
@@ -37,7 +40,7 @@ def config_group() -> None:
     Example:
       sd-scheduler config template -c conf.ini
       sd-scheduler config check
-    """  # noqa: D301  # \b is click's own mark for lines that are not to be wrapped
+    """  # \b is click's own mark for lines that are not to be wrapped
 
 
 @config_group.command()
@@ -51,7 +54,7 @@ def check(file: Path | None, as_json: bool) -> None:
     \b
     Example:
       sd-scheduler config check -c /etc/sd-scheduler/conf.ini
-    """  # noqa: D301  # \b is click's own mark for lines that are not to be wrapped
+    """  # \b is click's own mark for lines that are not to be wrapped
     settings = _load(file, as_json=as_json)
     if as_json:
         click.echo(json.dumps({"ok": True, "file": settings.file and str(settings.file), "problems": []}, indent=2))
@@ -73,7 +76,7 @@ def show(file: Path | None, as_json: bool) -> None:
     Example:
       sd-scheduler config show
       sd-scheduler config show --json | jq -r .aws.s3_bucket.value
-    """  # noqa: D301  # \b is click's own mark for lines that are not to be wrapped
+    """  # \b is click's own mark for lines that are not to be wrapped
     rows = config.effective(_load(file, as_json=as_json)) + _endpoints(os.environ)
     if as_json:
         sections: dict[str, dict[str, dict[str, str]]] = {}
@@ -98,7 +101,7 @@ def template(file: Path | None, form: str) -> None:
     Example:
       sd-scheduler config template > conf.ini
       sd-scheduler config template --format markdown
-    """  # noqa: D301  # \b is click's own mark for lines that are not to be wrapped
+    """  # \b is click's own mark for lines that are not to be wrapped
     text = config.template() if form == "ini" else config.markdown_table()
     if file is None:
         click.echo(text, nl=False)
@@ -136,11 +139,6 @@ def _endpoints(environ: Mapping[str, str]) -> list[config.Shown]:
 
 
 def _print_table(rows: list[config.Shown]) -> None:
-    """Print the rows as a coloured table; rich is loaded here alone, so that nothing but a terminal pays for it."""
-    from rich.console import Console  # noqa: PLC0415  # see above
-    from rich.table import Column, Table  # noqa: PLC0415  # see above
-    from rich.text import Text  # noqa: PLC0415  # see above
-
     table = Table("section", Column("key", no_wrap=True), "value", "source")
     for row in rows:
         style = "dim" if row.source == "default" else ""

@@ -51,7 +51,7 @@ class _Root(click.Group):
 @click.command(cls=_Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="sd-scheduler")
 def cli() -> None:
-    r"""Turn SQS messages into Stable Diffusion images in S3 and records in DynamoDB.
+    """Turn SQS messages into Stable Diffusion images in S3 and records in DynamoDB.
 
     \b
     On a laptop, without an AWS account:   sd-scheduler local --demo

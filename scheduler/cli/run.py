@@ -13,7 +13,7 @@ import click
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="Default: $SCHEDULER_CONFIG, else ./conf.ini.")
 @click.option("--local", is_flag=True, help="Without AWS and GPU: the same as `sd-scheduler local`.")
 def run_command(config: Path | None, local: bool) -> None:
-    r"""Work until SIGTERM or Ctrl-C: poll, render, store, record.
+    """Work until SIGTERM or Ctrl-C: poll, render, store, record.
 
     Exits with 0 after a stop, 2 for a wrong configuration, 70 when a part of it died (supervisord starts it again).
 

@@ -39,7 +39,7 @@ def supervisor_command(file: Path | None, output: Path | None) -> None:
     \b
     Example:
       sd-scheduler config supervisor -o deploy/supervisord/api-scheduler.conf
-    """  # noqa: D301  # \b is click's own mark for lines that are not to be wrapped
+    """  # \b is click's own mark for lines that are not to be wrapped
     try:
         settings = config.load(file, os.environ)
     except ConfigError as error:

@@ -60,7 +60,7 @@ def submit_command(  # noqa: PLR0917 - click passes every option
     task_id: str | None,
     wait: bool,
 ) -> None:
-    r"""Send one task; prints its id. Exits with 3 when the task is refused.
+    """Send one task; prints its id. Exits with 3 when the task is refused.
 
     \b
     Examples:
@@ -137,7 +137,7 @@ def _wait(session: Session, task_id: str, *, as_json: bool) -> Mapping[str, Any]
 @json_option
 @click.argument("task_id")
 def show_command(config: Path | None, local: bool, as_json: bool, task_id: str) -> None:
-    r"""Show a task's record, with the addresses of its images.
+    """Show a task's record, with the addresses of its images.
 
     \b
     Example:
@@ -157,7 +157,7 @@ def show_command(config: Path | None, local: bool, as_json: bool, task_id: str) 
 @json_option
 @click.argument("task_id")
 def cancel_command(config: Path | None, local: bool, as_json: bool, task_id: str) -> None:
-    r"""Cancel a task: one that waits at once, one that runs at its next step.
+    """Cancel a task: one that waits at once, one that runs at its next step.
 
     \b
     Example:
@@ -181,7 +181,7 @@ def cancel_command(config: Path | None, local: bool, as_json: bool, task_id: str
 @json_option
 @click.argument("file", type=click.File("rb"))
 def parse_command(as_json: bool, file: IO[bytes]) -> None:
-    r"""Say what a message's body means, or why it would be refused (exit 3).
+    """Say what a message's body means, or why it would be refused (exit 3).
 
     \b
     Example:

@@ -63,6 +63,8 @@ def judge(
         return Refusal.RESENT
     if status in FINAL or (status is None and record.get("taskStatus", "waiting") != "waiting"):
         return Refusal.DUPLICATE
+    if status not in {None, "pending", "processing"} or (status == "processing" and "lease_until" not in record):
+        return Refusal.CONFLICT  # no record of ours, so that no claim can ever succeed on it
     if status == "processing" and float(record.get("lease_until", 0)) > now:
         return Refusal.ELSEWHERE
     if record.get("cancel_requested"):

@@ -15,7 +15,8 @@ TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 def clean_prefix(prefix: str) -> str:
     """Return `prefix` made safe: no empty, `.` or `..` parts, no characters that need quoting, bounded length."""
     parts = (_UNSAFE.sub("-", part) for part in prefix.split("/") if part not in {"", ".", ".."})
-    return "/".join(parts)[:MAX_PREFIX_CHARS].rstrip("/")
+    cut = "/".join(parts)[:MAX_PREFIX_CHARS].split("/")
+    return "/".join(part for part in cut if part not in {"", ".", ".."})  # the cut may have left such a part
 
 
 def image_key(task: Task, *, default_prefix: str, run_no: int, index: int, extension: str) -> str:

@@ -5,11 +5,23 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 WINDOW_S = 10.0
 WINDOW_TASKS = 10
 """How far the work in hand may grow so that the loaded checkpoint can go first: the smaller of the two holds."""
+
+REFILL_SHARE = 0.5
+"""Work is taken when less than this share of the target is in hand, then up to the target: fewer, fuller receives.
+
+Half the target is still twice the p95 of a receive with all that follows, so the engine does not wait for it.
+"""
+
+MIN_WORK, MAX_WORK = 1e-3, 1e6
+"""Bounds of `work_size`: what lies beyond is nonsense, and must not upset the averages or the arithmetic."""
+
+MOST_AHEAD = 4
 
 
 def work_size(payload: Mapping[str, Any]) -> float:
@@ -23,7 +35,7 @@ def work_size(payload: Mapping[str, Any]) -> float:
         size = float(payload.get("steps") or 50) * images * pixels / 1e6
     except (TypeError, ValueError, OverflowError):
         return 1.0
-    return size if math.isfinite(size) and size > 0 else 1.0
+    return min(MAX_WORK, max(MIN_WORK, size)) if math.isfinite(size) and size > 0 else 1.0
 
 
 class Pace:
@@ -31,13 +43,22 @@ class Pace:
 
     def __init__(self, weight: float = 0.2) -> None:
         self._weight = weight
+        self._is_known = False
         self._per_unit: float | None = None
         self._per_task: float | None = None
         self._receives_s: deque[float] = deque(maxlen=64)
         self._claim_s = 0.0
 
-    def learn(self, duration_s: float, work: float) -> None:
-        """Take in one finished render that did not load a checkpoint."""
+    def learn(self, duration_s: float, work: float, *, switched: bool) -> None:
+        """Take in one finished render.
+
+        One that loaded a checkpoint (`switched`) took longer than its work; it counts only while nothing better is
+        known.
+        """
+        if switched and self._is_known:
+            return
+        if not switched and not self._is_known:
+            self._is_known, self._per_task, self._per_unit = True, None, None
         self._per_task = self._mix(self._per_task, duration_s)
         self._per_unit = self._mix(self._per_unit, duration_s / work)
 
@@ -48,6 +69,15 @@ class Pace:
     def learn_claim(self, seconds: float) -> None:
         """Take in how long a claim and the encoding after it took."""
         self._claim_s = self._mix(self._claim_s or None, seconds)
+
+    def ahead(self) -> int:
+        """Return how many tasks to have claimed for an engine: the next, or as many as start while one is claimed.
+
+        That is more than one only where rendering is quicker than claiming.
+        """
+        if self._per_task is None or self._claim_s <= self._per_task:
+            return 1
+        return min(MOST_AHEAD, math.ceil(self._claim_s / max(self._per_task, 0.001)))
 
     def expected_s(self, work: float) -> float | None:
         """Return the expected duration of a render, or None while nothing is known."""
@@ -68,30 +98,37 @@ class Pace:
         return new if old is None else old + self._weight * (new - old)
 
 
-def ask_for(
-    *,
-    mean_s: float | None,
-    target_s: float,
-    in_hand_s: float,
-    unstarted: int,
-    engines: int,
-    most: int,
-    mixed_and_deep: bool,
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InHand:
+    """Work held and not yet rendered.
+
+    Expected seconds, running tasks included; tasks that wait to be chosen; tasks not posted yet; whether they want
+    another checkpoint than is loaded, or several.
+    """
+
+    seconds: float
+    waiting: int
+    unstarted: int
+    is_mixed: bool
+
+
+def ask_for(in_hand: InHand, *, mean_s: float | None, target_s: float, engines: int, most: int, last_full: int) -> int:
     """Return how many messages to receive now, 0 for none.
 
-    `in_hand_s` is the expected work held, running tasks included, summed over the engines; `unstarted` is how many
-    tasks wait. While nothing is known one may wait for each engine. `mixed_and_deep` (the last receive came back full and the held tasks name two checkpoints or more)
-    widens what may be held, up to `WINDOW_S` of work or `WINDOW_TASKS`, whichever is less.
+    `last_full` is how many the last receive brought if it brought all that was asked for at once, else 0: a deep
+    queue. While nothing is known of durations one task may be unstarted for each engine. While the queue is deep
+    and the work is mixed, more may wait, so that the loaded checkpoint can go first: `WINDOW_S` of work or
+    `WINDOW_TASKS`, whichever is less; while nothing is known, each receive may ask for twice the last.
     """
+    window = WINDOW_TASKS * engines - in_hand.waiting if in_hand.is_mixed and last_full else 0
     if mean_s is None:
-        return max(0, min(most, engines - unstarted))
+        return max(0, min(most, max(engines - in_hand.unstarted, min(window, 2 * last_full))))
     mean_s = max(mean_s, 0.001)
-    wanted = math.ceil((target_s * engines - in_hand_s) / mean_s)
-    if mixed_and_deep:
-        wider = math.ceil((max(WINDOW_S, target_s) * engines - in_hand_s) / mean_s)
-        wanted = max(wanted, min(wider, WINDOW_TASKS * engines - unstarted))
-    return max(0, min(most, wanted))
+    wanted = 0
+    if in_hand.seconds < target_s * engines * REFILL_SHARE:
+        wanted = math.ceil((target_s * engines - in_hand.seconds) / mean_s)
+    wider = math.ceil((max(WINDOW_S, target_s) * engines - in_hand.seconds) / mean_s)
+    return max(0, min(most, max(wanted, min(wider, window))))
 
 
 def choose(
@@ -99,8 +136,8 @@ def choose(
 ) -> int | None:
     """Return the index of the task to run next, or None when nothing waits.
 
-    Each waiting task is (queue, checkpoint title, received_s), in order of arrival; queue 0 goes before queue 1.
-    Among the first queue's, one that was passed over for `longest_wait_s` goes first, then the loaded
+    Each waiting task is (queue, checkpoint title, received_s), in order of arrival. One that was passed over for
+    `longest_wait_s` goes first, whatever its queue; else queue 0 goes before queue 1, and within a queue the loaded
     checkpoint's, then the checkpoint that most of them want, so that the engine switches seldom.
     """
     if not waiting:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -92,8 +92,10 @@ class Engine(Protocol):
     def smaller(self, run: PreparedRun) -> PreparedRun:
         """Return a run for the same pictures, one at a time (batch size 1)."""
 
-    def generate(self, run: PreparedRun, *, deadline_s: float) -> Answer:
+    def generate(self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[], None] | None = None) -> Answer:
         """Post once; return when a good answer begins. Blocks for the whole render.
+
+        `on_sent` is called on this thread when the request is with the engine, before the wait for its answer.
 
         Raises Rejected, OutOfMemory, Fatal or Transient by the error table; EngineDown when the request was
         never taken; EngineLost when the connection broke after it was sent; DeadlineExceeded or EngineHung

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 
@@ -19,9 +20,10 @@ class SkewBounds:
     def add(self, date_header: str, *, sent_at_s: float, received_at_s: float) -> None:
         """Take in one answer; times are this host's wall clock. A header that is no date is passed over."""
         try:
-            date_s = parsedate_to_datetime(date_header).timestamp()
-        except (TypeError, ValueError):
+            date = parsedate_to_datetime(date_header)
+        except (TypeError, ValueError, OverflowError):
             return
+        date_s = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()  # HTTP knows no other zone
         self._samples.append((sent_at_s - date_s - 1.0, received_at_s - date_s))
 
     def least_s(self) -> float:

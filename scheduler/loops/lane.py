@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from scheduler.domain.ports import Clock, Engine
-from scheduler.held import Held, HeldTasks, State
+from scheduler.held import Held, HeldTasks, State, wanted_checkpoint
 
 
 class Lane:
-    """Shared by an engine's loops; safe for threads, under the registry's lock."""
+    """Shared by an engine's loops; safe for threads, under the registry's lock.
+
+    In line are the tasks chosen for the engine and not yet taken by it: claimed and ready, or being claimed.
+    """
 
     def __init__(self, engine: Engine, held: HeldTasks, clock: Clock) -> None:
         self.engine = engine
         self._held = held
         self._clock = clock
-        self._next: Held | None = None
-        self._running: Held | None = None
-        self._upcoming: str | None = None
+        self._ready: deque[Held] = deque()
+        self._in_line = 0
+        self._last_title: str | None = None
+        self.running: Held | None = None
         self.is_ready = False
         self.is_healthy = True
         self.why = "starting: the engine has not answered yet"
@@ -23,58 +29,74 @@ class Lane:
 
     def set_ready(self, *, ready: bool, why: str = "") -> bool:
         """Say whether the engine can take a request; return whether that is news."""
-        with self._held.changed:
-            news = self.is_ready is not ready
-            if news:
+        with self._held.lock:
+            is_news = self.is_ready is not ready
+            if is_news:
                 self.since_s = self._clock.monotonic()
             self.is_ready, self.why = ready, why
-            self._held.signal()
-            return news
+            self._held.room.signal()
+            self._held.choice.signal()
+            return is_news
 
-    def wants_next(self) -> bool:
-        """Tell whether a task may be claimed for this engine now."""
-        return self.is_ready and self._next is None
+    def choose(self) -> Held | None:
+        """Take the waiting task that suits the engine best into its line, if there is a place and one waits.
+
+        Whoever gets it calls `offer` or `leave`.
+        """
+        with self._held.lock:
+            if not self.is_ready or self._in_line >= self._held.pace.ahead():
+                return None
+            self._in_line += 1
+        held = self._held.pick(self.engine.title, self.title_after_line())
+        if held is None:
+            self.leave()
+        else:
+            self._last_title = self.engine.title(wanted_checkpoint(held.task))
+        return held
+
+    def leave(self) -> None:
+        """Give a place in the line up again."""
+        with self._held.lock:
+            self._in_line -= 1
 
     def offer(self, held: Held) -> None:
-        """Put a claimed and encoded task next in line."""
-        with self._held.changed:
-            self._next = held
-            self._upcoming = held.run.checkpoint if held.run else None
+        """Make a task in the line ready: claimed and encoded."""
         self._held.move(held, State.READY)
+        with self._held.lock:
+            self._ready.append(held)
+            self._held.offered.signal()
 
-    def take(self, timeout_s: float) -> Held | None:
-        """Take the next task to run it, waiting for one; None when none came."""
-        with self._held.changed:
-            self._held.changed.wait_for(lambda: self._next is not None, timeout_s)
-            self._running, self._next = self._next, None
-        if self._running is not None:
-            self._held.move(self._running, State.RUNNING)
-        return self._running
+    def take(self) -> Held | None:
+        """Take the next task to run it, waking nobody yet; None when none is ready."""
+        held = self.withdraw()
+        if held is not None:
+            self.running = held
+            self._held.move(held, State.RUNNING)
+        return held
+
+    def put_back(self, held: Held) -> None:
+        """Put the task that could not be posted first in line again."""
+        self.running = None
+        self._held.move(held, State.READY)
+        with self._held.lock:
+            self._in_line += 1
+            self._ready.appendleft(held)
 
     def peek(self) -> Held | None:
         """Return the next task without taking it."""
-        return self._next
+        with self._held.lock:
+            return self._ready[0] if self._ready else None
 
     def withdraw(self) -> Held | None:
         """Take the next task away again unrun, if there is one."""
-        with self._held.changed:
-            held, self._next = self._next, None
-            return held
+        with self._held.lock:
+            if not self._ready:
+                return None
+            self._in_line -= 1
+            return self._ready.popleft()
 
-    def done(self) -> None:
-        """Say that nothing runs."""
-        with self._held.changed:
-            self._running = None
-            self._held.signal()
-
-    @property
-    def running(self) -> Held | None:
-        """The task that renders now."""
-        return self._running
-
-    def checkpoint_after_this(self) -> str | None:
-        """Return the title of the checkpoint that will be loaded when the next task starts, as far as known."""
-        engine = self.engine
-        if self._running is not None:
-            return self._upcoming or engine.title(None)
-        return engine.loaded()
+    def title_after_line(self) -> str | None:
+        """Return the title of the checkpoint that will be loaded after what runs and is in line, as far as known."""
+        if self.running is not None or self._in_line > 1 or self._ready:
+            return self._last_title
+        return self.engine.loaded()

@@ -40,7 +40,10 @@ class ByteBudget:
 
 
 class PrepareLoop:
-    """Keeps one claimed, encoded task ready for its engine: the next, and never more."""
+    """Keeps the next task claimed and encoded for its engine; more than one only where claiming is the slower part.
+
+    Several threads may run it for one engine.
+    """
 
     def __init__(
         self,
@@ -66,19 +69,21 @@ class PrepareLoop:
 
     def cycle(self) -> None:
         """Prepare one task if the engine has room for it and one waits; else wait for that, shortly."""
-        lane, seen, held = self._lane, self._held.version, None
-        if lane.wants_next():
-            held = self._held.pick(lane.engine.title, lane.checkpoint_after_this())
+        seen = self._held.choice.version
+        held = self._lane.choose()
         if held is None:
             self._processor.return_unstarted(older_than_s=MAX_UNSTARTED_S, reason="unstarted")
-            self._held.wait_for_change(seen, 0.5)
-            return
-        self._prepare(held)
+            self._held.choice.wait(seen, 0.5)
+        elif self._prepare(held):
+            self._lane.offer(held)
+        else:
+            self._lane.leave()
 
-    def _prepare(self, held: Held) -> None:
+    def _prepare(self, held: Held) -> bool:
+        """Claim and encode; False when the task went another way."""
         started_s = self._clock.monotonic()
         if not self._processor.claim(held):
-            return
+            return False
         claim = held.claim
         if claim is None:
             raise RuntimeError(f"task {held.task.task_id} was claimed without a claim")
@@ -87,18 +92,18 @@ class PrepareLoop:
         except EngineDown as error:
             self._lane.set_ready(ready=False, why=error.message)
             self._processor.unclaim(held)
-            return
+            return False
         except SchedulerError as error:
             self._processor.end(held, error)
-            return
+            return False
         took_s = self._clock.monotonic() - started_s
         held.prepare_ms = round(took_s * 1000)
-        with self._held.changed:
+        with self._held.lock:
             self._held.pace.learn_claim(took_s)
         self._held.move(held, State.PREPARING, "waiting for memory")
         while not self._budget.reserve(held.run.estimate_bytes, 0.5):
             if self._stop.is_set():
                 self._processor.end(held, Interrupted())
-                return
+                return False
         held.reserved_bytes = held.run.estimate_bytes
-        self._lane.offer(held)
+        return True

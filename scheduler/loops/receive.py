@@ -75,7 +75,7 @@ class ReceiveLoop:
         self._skewed = skewed
         self._most = most
         self._wait_s = wait_s
-        self._was_full = False
+        self._last_full = 0
         self._failures = 0
         self.last_poll_s: float | None = None
         self.trouble: str | None = None
@@ -87,10 +87,11 @@ class ReceiveLoop:
 
     def cycle(self) -> None:
         """Receive once if there is room and reason to, else wait until that may have changed."""
-        seen = self._held.version
+        seen = self._held.room.version
         count = self._room()
+        self._held.deepening(is_so=count > 0 and self._last_full > 0)
         if count == 0:
-            self._held.wait_for_change(seen, 0.25)
+            self._held.room.wait(seen, 0.25)
             return
         started_s = self._clock.monotonic()
         try:
@@ -98,8 +99,8 @@ class ReceiveLoop:
             took_s = self._clock.monotonic() - started_s
             self._received(len(messages), count, took_s)
             self._processor.admit(messages)
-            if self._was_full:
-                with self._held.changed:
+            if self._last_full:
+                with self._held.lock:
                     self._held.pace.learn_receive(self._clock.monotonic() - started_s)
         except Unavailable as error:
             self._failed(error)
@@ -110,14 +111,14 @@ class ReceiveLoop:
 
     def _received(self, got: int, asked: int, took_s: float) -> None:
         self.last_poll_s = self._clock.monotonic()
-        self._was_full = got == asked and took_s < 1.0
+        self._last_full = got if got == asked and took_s < 1.0 else 0
         self._turns.received(self._index, full=got == asked)
         self._metrics.receives.inc()
         self._metrics.received.inc(got)
 
     def _failed(self, error: Unavailable) -> None:
         self._failures += 1
-        self._was_full = False
+        self._last_full = 0
         self._turns.received(self._index, full=False)
         self._metrics.aws_errors.inc()
         if self.trouble is None:
@@ -131,14 +132,14 @@ class ReceiveLoop:
         ready = [lane for lane in self._lanes if lane.is_ready]
         if not ready or self._processor.trouble or self._skewed() or not self._turns.may_receive(self._index):
             return 0
-        seconds, unstarted, checkpoints = self._held.in_hand()
+        title = ready[0].engine.title
+        in_hand = self._held.in_hand(title, [lane.title_after_line() for lane in ready])
         pace = self._held.pace
         return ask_for(
+            in_hand,
             mean_s=pace.mean_s,
             target_s=pace.target_s(),
-            in_hand_s=seconds,
-            unstarted=unstarted,
             engines=len(ready),
             most=self._most,
-            mixed_and_deep=self._was_full and checkpoints > 1,
+            last_full=self._last_full,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 import structlog
@@ -53,6 +53,7 @@ class RenderLoop:
         self._probe_s = FIRST_PROBE_S
         self._idle_since_s = clock.monotonic()
         self._probed_s = clock.monotonic()
+        self._unsettled: list[Callable[[], None]] = []
         self.outcomes: SimpleQueue[tuple[Held, Outcome] | None] = SimpleQueue()
 
     def run(self) -> None:
@@ -61,10 +62,13 @@ class RenderLoop:
             while not self._stop.is_set():
                 self.cycle()
         finally:
+            self._settle()
             self.outcomes.put(None)
 
     def cycle(self) -> None:
         """Bring the engine up, or render one task, or look after an idle engine."""
+        if self._unsettled and (not self._lane.is_ready or self._processor.trouble):
+            self._settle()
         following = self._lane.peek()
         if following is not None and self._clock.monotonic() - following.received_s > MAX_UNSTARTED_S:
             self._decline("it could not be started for ten minutes")
@@ -82,26 +86,28 @@ class RenderLoop:
         return self._clock.monotonic() - held.renewed_s > self._lease_s
 
     def _decline(self, why: str) -> None:
-        """Give the next task back unrun, if there is one."""
-        held = self._lane.withdraw()
-        if held is not None:
+        """Give back unrun what is in line."""
+        while (held := self._lane.withdraw()) is not None:
             self._pass_on(held, EngineDown(why))
 
     def _take_and_render(self) -> None:
-        held = self._lane.take(0.5)
-        if held is not None:
+        seen = self._held.offered.version
+        held = self._lane.take()
+        if held is None and self._unsettled:
+            self._settle()
+        elif held is None:
+            self._held.offered.wait(seen, 0.5)
+            if self._clock.monotonic() - max(self._idle_since_s, self._probed_s) > IDLE_PROBE_S:
+                self._probe()
+        elif held.is_lost or held.is_cancelled or self._stop.is_set():
+            self._pass_on(held, Interrupted())
+        else:
             self._render(held)
-        elif self._clock.monotonic() - max(self._idle_since_s, self._probed_s) > IDLE_PROBE_S:
-            self._probe()
 
     def _render(self, held: Held) -> None:
-        if held.is_lost or held.is_cancelled or self._stop.is_set():
-            self._pass_on(held, Interrupted())
-            return
         outcome = self._generate(held)
         if isinstance(outcome, EngineDown):
-            self._lane.offer(held)
-            self._lane.done()
+            self._lane.put_back(held)
             self._down(outcome.message)
             return
         self._pass_on(held, outcome)
@@ -115,7 +121,7 @@ class RenderLoop:
             self._fatals = 0
 
     def _generate(self, held: Held) -> Outcome:
-        """Run one task, out-of-memory included; account for the time."""
+        """Run one task, out-of-memory included."""
         run, engine = held.run, self._lane.engine
         if run is None:
             raise RuntimeError(f"task {held.task.task_id} reached the engine unprepared")
@@ -126,33 +132,50 @@ class RenderLoop:
         outcome: Outcome
         try:
             try:
-                outcome = engine.generate(run, deadline_s=self._deadline_s)
+                outcome = engine.generate(run, deadline_s=self._deadline_s, on_sent=self._settle)
             except OutOfMemory as error:
                 log.warning("out_of_memory", task_id=held.task.task_id, engine=engine.name, said=error.engine)
                 engine.free_memory()
                 held.run = run = engine.smaller(run)
-                outcome = engine.generate(run, deadline_s=self._deadline_s)
+                outcome = engine.generate(run, deadline_s=self._deadline_s, on_sent=self._settle)
         except SchedulerError as error:
             outcome = error
         ended_s = held.rendered_s = self._idle_since_s = self._clock.monotonic()
-        if isinstance(outcome, EngineDown):
-            return outcome
-        held.generate_ms = round((ended_s - started_s) * 1000)
-        self._metrics.rendered(engine.name, seconds=ended_s - started_s, starved_s=starved_s)
-        if switching:
-            self._metrics.switches.labels(engine.name).inc()
+        if not isinstance(outcome, EngineDown):
+            self._unsettled.append(
+                lambda: self._account(held, outcome, ended_s - started_s, starved_s, switched=switching)
+            )
+        return outcome
+
+    def _account(self, held: Held, outcome: Outcome, seconds: float, starved_s: float, *, switched: bool) -> None:
+        held.generate_ms = round(seconds * 1000)
+        name = self._lane.engine.name
+        self._metrics.rendered(name, seconds=seconds, starved_s=starved_s)
+        if switched:
+            self._metrics.switches.labels(name).inc()
         if not isinstance(outcome, SchedulerError):
             self._metrics.queued_s.observe(held.queued_ms / 1000)
-            self._metrics.generate_s.observe(ended_s - started_s)
-            if not switching:
-                with self._held.changed:
-                    self._held.pace.learn(ended_s - started_s, held.work)
-        return outcome
+            self._metrics.generate_s.observe(seconds)
+            with self._held.lock:
+                self._held.pace.learn(seconds, held.work, switched=switched)
 
     def _pass_on(self, held: Held, outcome: Outcome) -> None:
         self._held.move(held, State.FINISHING)
-        self._lane.done()
-        self.outcomes.put((held, outcome))
+        self._lane.running = None
+        self._unsettled.append(lambda: self.outcomes.put((held, outcome)))
+
+    def _settle(self) -> None:
+        """Let the others see what has happened: count, hand over, wake.
+
+        It waits until the engine has its next request, for the others would take the interpreter from this thread
+        just while the GPU waits for that request.
+        """
+        unsettled, self._unsettled = self._unsettled, []
+        for act in unsettled:
+            act()
+        with self._held.lock:
+            self._held.choice.signal()
+            self._held.room.signal()
 
     # the engine's own state
 

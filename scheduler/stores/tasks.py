@@ -31,6 +31,7 @@ FREE = (
     "(attribute_not_exists({status}) AND (attribute_not_exists({taskStatus}) OR {taskStatus} = {:waiting}))"
     " OR {status} = {:pending} OR ({status} = {:processing} AND {lease_until} <= {:now})"
 )
+UNMARKED = "attribute_not_exists({cancel_requested}) OR {cancel_requested} = {:no}"
 _DAY_S = 86400
 
 
@@ -63,6 +64,8 @@ class DynamoTaskStore:
         self._worker = worker
         self._max_runs = max_runs
         self._ttl_s = record_ttl_days * _DAY_S
+        self._renewed: set[str] = set()
+        """Owners of claims that were renewed: only their records have progress to remove at the end."""
 
     def read(self, task_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the records that exist among at most 100 ids, read consistently. Raises Unavailable."""
@@ -114,7 +117,9 @@ class DynamoTaskStore:
     ) -> Claim | Mapping[str, Any] | None:
         now = self._clock.now()
         update = Update()
-        update.set(status="processing", owner=owner, lease_until=now + lease_s, updated_at=int(now))
+        update.set(
+            status="processing", owner=owner, lease_until=now + lease_s, updated_at=int(now), worker=self._worker
+        )
         update.set_once(created_at=int(message.sent_at_s), run_no=1)
         if task.by_reference:
             update.when("attribute_exists({" + self._key_name + "})")
@@ -125,13 +130,15 @@ class DynamoTaskStore:
             update.set_once(runtime=task.runtime)
         update.add(attempt=1).remove("expires_at")
         if resent:
-            update.set(runs=1).remove("error", "error_message", "finished_at", "tries", "first_try_at")
+            update.set(runs=1).remove(
+                "error", "error_message", "finished_at", "tries", "first_try_at", "cancel_requested"
+            )
             update.when("{status} = {:failed}", failed="failed")
             if task.format is Format.PREDECESSOR:
                 update.set(taskStatus="waiting").remove("processRes", "processTime")
         else:
             update.add(runs=1)
-            update.when("attribute_not_exists({cancel_requested}) OR {cancel_requested} = {:no}", no=False)
+            update.when(UNMARKED, no=False)
             update.when("attribute_not_exists({runs}) OR {runs} < {:max}", max=self._max_runs)
             update.when(FREE, waiting="waiting", pending="pending", processing="processing", now=now)
         with translated(f"claiming task {task.task_id}"):
@@ -139,7 +146,7 @@ class DynamoTaskStore:
                 answer = self._client.update_item(
                     TableName=self._table,
                     Key=self._key(task.task_id),
-                    ReturnValues="ALL_NEW",
+                    ReturnValues="UPDATED_NEW",
                     **update.arguments(),
                 )
             except ClientError as error:
@@ -151,22 +158,26 @@ class DynamoTaskStore:
 
         Raises LeaseLost when another holds the claim, Unavailable when DynamoDB does not answer.
         """
-        update = Update().set(lease_until=self._clock.now() + lease_s).set_once(cancel_requested=False)
+        try:
+            self._renew(claim, UNMARKED, lease_s=lease_s, progress=progress)
+        except LeaseLost as lost:
+            # A renewal brings nothing back unless its condition fails, which the mark of a cancellation makes it do.
+            record = _record_of(lost)
+            if not (record and _is_held(record, claim) and record.get("status") == "processing"):
+                raise
+        else:
+            return False
+        self._renew(claim, None, lease_s=lease_s, progress=progress)
+        return True
+
+    def _renew(self, claim: Claim, condition: str | None, *, lease_s: float, progress: Progress | None) -> None:
+        update = Update().set(lease_until=self._clock.now() + lease_s)
         if progress is not None:
             update.set(progress=progress.percent, step=progress.step, eta_s=progress.eta_s)
         update.when(HELD + " AND {status} = {:status}", **_holder(claim), status="processing")
-        with translated(f"renewing the claim on task {claim.task_id}"):
-            try:
-                answer = self._keeper_client.update_item(
-                    TableName=self._table,
-                    Key=self._key(claim.task_id),
-                    ReturnValues="UPDATED_NEW",
-                    **update.arguments(),
-                )
-            except ClientError as error:
-                _failed_condition(error)
-                raise LeaseLost(f"task {claim.task_id} is held by another worker") from error
-        return bool(answer["Attributes"]["cancel_requested"].get("BOOL"))
+        if condition is not None:
+            update.when(condition, no=False)
+        self._write(claim.task_id, update, doing="renewing the claim on", client=self._keeper_client)
 
     def release(self, claim: Claim, *, counts: Counts) -> None:
         """Write `pending`, refunding the run unless it was spent. Raises LeaseLost, Unavailable."""
@@ -181,7 +192,7 @@ class DynamoTaskStore:
             self._write(claim.task_id, update, doing="releasing")
         except LeaseLost as lost:
             # Sent twice by the client library, the second meets what the first wrote: that is success.
-            record = lost.args[1] if len(lost.args) > 1 else None
+            record = _record_of(lost)
             if not (record and _is_held(record, claim) and record.get("status") == "pending"):
                 raise
 
@@ -197,7 +208,6 @@ class DynamoTaskStore:
         optional = {"checkpoint": result.checkpoint, "sampler": result.sampler, "warnings": list(result.warnings)}
         attributes |= {name: value for name, value in optional.items() if value}
         update = Update().set(**attributes)
-        update.remove("error", "error_message")
         addresses = [self._address(image.key) for image in result.images]
         self._end(claim, task, update, "completed", addresses=addresses, error="")
 
@@ -214,8 +224,11 @@ class DynamoTaskStore:
         self, claim: Claim, task: Task, update: Update, status: str, *, error: str, addresses: Sequence[str] = ()
     ) -> None:
         self._final(update, status, task.format, error=error, addresses=addresses)
+        if claim.owner in self._renewed:
+            update.remove("progress", "step", "eta_s", "cancel_requested")
         update.when(HELD, **_holder(claim))
         self._write(claim.task_id, update, doing="finishing")
+        self._renewed.discard(claim.owner)
 
     def close_unclaimed(self, task_id: str, record: Mapping[str, Any], status: str, failure: Failure | None) -> bool:
         """Write an end on a record that nobody holds, as `record` showed it; return False if it has changed since.
@@ -246,10 +259,9 @@ class DynamoTaskStore:
             status=status,
             updated_at=int(now),
             finished_at=now,
-            worker=self._worker,
             expires_at=math.ceil(now) + self._ttl_s,
         )
-        update.remove("lease_until", "progress", "step", "eta_s", "cancel_requested")
+        update.remove("lease_until")
         if form is Format.PREDECESSOR:
             update.set(**predecessor.finished(addresses, error, now=now))
 
@@ -279,7 +291,9 @@ class DynamoTaskStore:
             record = self.read([task_id]).get(task_id)
             if record is None:
                 return "missing"
-            status = str(record.get("status", "pending"))
+            status = record.get("status")
+            if status is None:  # a record of the predecessor's own
+                status = "pending" if record.get("taskStatus", "waiting") == "waiting" else "completed"
             if status == "processing":
                 update = Update().set(cancel_requested=True).when("{status} = {:status}", status=status)
                 try:
@@ -288,13 +302,15 @@ class DynamoTaskStore:
                     continue
                 return status
             if status != "pending" or self.close_unclaimed(task_id, record, "cancelled", None):
-                return "cancelled" if status == "pending" else status
+                return "cancelled" if status == "pending" else str(status)
         raise Unavailable(f"the record of task {task_id} keeps changing under the cancellation")
 
-    def _write(self, task_id: str, update: Update, *, doing: str) -> None:
+    def _write(self, task_id: str, update: Update, *, doing: str, client: DynamoDBClient | None = None) -> None:
         with translated(f"{doing} task {task_id}"):
             try:
-                self._client.update_item(TableName=self._table, Key=self._key(task_id), **update.arguments())
+                (client or self._client).update_item(
+                    TableName=self._table, Key=self._key(task_id), **update.arguments()
+                )
             except ClientError as error:
                 record = _failed_condition(error)
                 raise LeaseLost(f"{doing} task {task_id}: the record does not allow it", record) from error
@@ -305,6 +321,11 @@ class DynamoTaskStore:
 
 def _holder(claim: Claim) -> dict[str, Any]:
     return {"owner": claim.owner, "attempt": claim.attempt}
+
+
+def _record_of(lost: LeaseLost) -> Mapping[str, Any] | None:
+    """Return the record that did not allow a write, when there was one."""
+    return lost.args[1] if len(lost.args) > 1 else None
 
 
 def _is_held(record: Mapping[str, Any], claim: Claim) -> bool:

@@ -1,0 +1,1 @@
+"""The project's own benchmark: any queue consumer against emulated AWS and an engine of known speed."""

@@ -1,0 +1,127 @@
+"""``sd-scheduler doctor``: checks everything that the daemon needs, and says what to do about what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from scheduler import config as configuration
+from scheduler.aws import checks, operator_clients
+from scheduler.aws.checking import Finding, Verdict, fail, ok, skipped
+from scheduler.cli import host_checks
+from scheduler.cli.listing import Row, show
+from scheduler.cli.policy import print_policy
+from scheduler.config import Settings
+from scheduler.domain.clock import SystemClock
+from scheduler.domain.errors import AccessDenied, ConfigError, Unavailable
+from scheduler.observe import logging
+
+WELL, ILL, WRONG_CONFIGURATION, REFUSED = 0, 1, 2, 3
+REPOSITORY = Path(__file__).parents[2]
+
+
+@click.command("doctor")
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="Default: $SCHEDULER_CONFIG, else ./conf.ini.")
+@click.option(
+    "--print-policy", "policy", is_flag=True, help="Print the IAM policy that a worker needs, and do no more."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON for machines.")
+def doctor_command(config: Path | None, policy: bool, as_json: bool) -> None:
+    """Check the configuration, credentials, each permission used, queues, table, bucket, engines, disk and clock.
+
+    Run it on the instance, as the user that the daemon runs as. It takes no message from anybody and writes nothing
+    but one small object, <default_prefix>/doctor-probe.txt. What it could not check it calls `skipped`, with the reason.
+
+    \b
+    Exits with
+      0  nothing failed (warnings may be there)
+      1  something failed
+      2  the configuration is wrong
+      3  --print-policy: AWS did not tell whose account it is
+
+    \b
+    Examples:
+      sd-scheduler doctor
+      sd-scheduler doctor -c /etc/sd-scheduler/conf.ini --json | jq -r '.checks[] | select(.verdict == "fail").advice'
+      sd-scheduler doctor --print-policy > policy.json
+    """
+    if policy:
+        settings = configuration.load(config, os.environ)
+        try:
+            print_policy(settings)
+        except AccessDenied as error:
+            click.echo(f"error: {error.message}", err=True)
+            sys.exit(REFUSED)
+        return
+    examination = _Examination(_findings(config))
+    if as_json:
+        found = [asdict(finding) for finding in examination]
+        click.echo(json.dumps({"ok": examination.exit_code == WELL, "checks": found}, indent=2))
+    else:
+        rows = (
+            Row(subject=each.check, state=each.verdict, text=each.found, advice=each.advice) for each in examination
+        )
+        show(rows, subject="check", text="found")
+    sys.exit(examination.exit_code)
+
+
+@dataclass(slots=True)
+class _Examination:
+    """Passes findings on, and remembers what they come to."""
+
+    findings: Iterable[Finding]
+    exit_code: int = WELL
+
+    def __iter__(self) -> Iterator[Finding]:
+        for finding in self.findings:
+            if finding.verdict is Verdict.FAIL:
+                wrong = WRONG_CONFIGURATION if finding.check == "configuration" else ILL
+                self.exit_code = max(self.exit_code, wrong)
+            yield finding
+
+
+def _findings(file: Path | None) -> Iterator[Finding]:
+    try:
+        settings = configuration.load(file, os.environ)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield fail("configuration", problem, "correct it; sd-scheduler config template explains every key")
+        yield host_checks.disk(Path())
+        yield skipped("AWS, engines, supervisord stop time", "not checked: they need a right configuration")
+        return
+    logging.configure(secrets=[settings.sd_api.api_auth.get_secret_value()], stream=sys.stderr)
+    yield ok("configuration", _where_from(settings))
+    yield from _aws(settings)
+    yield from _host(settings)
+
+
+def _where_from(settings: Settings) -> str:
+    file = str(settings.file) if settings.file else "from the environment"
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    return f"{file}; AWS is {configuration.hide_login(endpoint)}" if endpoint else file
+
+
+def _aws(settings: Settings) -> Iterator[Finding]:
+    try:
+        clients = operator_clients.build(settings.aws.aws_region)
+    except Unavailable as error:
+        yield fail(
+            "credentials", error.message, "see how AWS tools find credentials; the daemon finds them the same way"
+        )
+        yield skipped("queues, table, bucket, clock", "not checked: there are no credentials")
+    else:
+        yield from checks.run(clients, settings, clock=SystemClock())
+
+
+def _host(settings: Settings) -> Iterator[Finding]:
+    from scheduler.engines.build import build_engines  # noqa: PLC0415  # brings Pillow, which nothing else here needs
+
+    yield from host_checks.engines(build_engines(settings), settings.sd_api.sd_api_base_url)
+    yield host_checks.disk(Path())
+    yield host_checks.stop_time(settings.scheduler.stop_grace_s, [Path(), REPOSITORY])

@@ -1,0 +1,63 @@
+"""Doctor's checks of the host: engines, disk, supervisord's stop time; they ask nothing of AWS."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from scheduler.aws.checking import Finding, fail, ok, skipped, warn
+from scheduler.domain.errors import SchedulerError
+from scheduler.domain.ports import Engine
+from scheduler.supervisor_program import STOP_MARGIN_S
+
+GB = 1_000_000_000
+WANTED_FREE_BYTES = GB
+LEAST_FREE_BYTES = GB // 5
+"""Below it the daemon calls itself unhealthy."""
+PROGRAM_FILE = Path("deploy/supervisord/api-scheduler.conf")
+_PROGRAM = "program:api-scheduler"
+_SUPERVISORD_DEFAULT_S = 10
+
+
+def engines(engines: Sequence[Engine], base_urls: Sequence[str]) -> Iterator[Finding]:
+    """Probe every engine; `base_urls` in the same order."""
+    for engine, url in zip(engines, base_urls, strict=True):
+        check = f"engine {url}"
+        try:
+            engine.probe()
+        except SchedulerError as error:
+            yield fail(check, str(error), "start the WebUI with --api there, or correct sd_api_base_url or api_auth")
+        else:
+            yield ok(check, f"answers; loaded: {engine.loaded() or 'not known'}")
+
+
+def disk(folder: Path) -> Finding:
+    """See whether there is room to write where the daemon runs."""
+    free_bytes = shutil.disk_usage(folder).free
+    found = f"{free_bytes / GB:.1f} GB free at {folder.absolute()}"
+    if free_bytes < LEAST_FREE_BYTES:
+        return fail("disk", found, f"make room: below {LEAST_FREE_BYTES / GB:.1f} GB the daemon is unhealthy")
+    if free_bytes < WANTED_FREE_BYTES:
+        return warn("disk", found, f"make room: keep at least {WANTED_FREE_BYTES / GB:.0f} GB free")
+    return ok("disk", found)
+
+
+def stop_time(stop_grace_s: int, roots: Iterable[Path]) -> Finding:
+    """See whether supervisord waits long enough before it kills; the file is looked for below `roots`, in order."""
+    check, needed_s = "supervisord stop time", stop_grace_s + STOP_MARGIN_S
+    file = next((path for root in roots if (path := root / PROGRAM_FILE).is_file()), None)
+    if file is None:
+        return skipped(check, f"there is no {PROGRAM_FILE} here")
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
+    make = f"make it anew: sd-scheduler supervisor-conf -o {file}, then supervisorctl update"
+    try:
+        parser.read_string(file.read_text(encoding="utf-8"))
+        given_s = parser.getint(_PROGRAM, "stopwaitsecs", fallback=_SUPERVISORD_DEFAULT_S)
+    except (OSError, ValueError, configparser.Error) as error:
+        return fail(check, f"{file}: {' '.join(str(error).split())}", make)
+    found = f"{file}: stopwaitsecs is {given_s}, stop_grace_s {stop_grace_s}"
+    if given_s < needed_s:
+        return fail(check, f"{found}: it takes {needed_s} to stop without leaving messages invisible", make)
+    return ok(check, found)

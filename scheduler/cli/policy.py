@@ -1,0 +1,46 @@
+"""``--print-policy`` of setup and doctor: a worker's IAM policy for the present configuration."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import click
+
+from scheduler.aws import operator_clients
+from scheduler.aws.addresses import Account, QueueAddress, read_queue
+from scheduler.aws.errors import translated
+from scheduler.aws.policy import ask_dlqs, policy_for
+from scheduler.config import Settings
+from scheduler.domain.errors import Unavailable
+
+
+def print_policy(settings: Settings) -> None:
+    """Print the policy. The account is the queues', else the credentials' own; AWS is asked for the dead-letter queues.
+
+    What AWS does not tell is guessed, and a note on standard error says so. Raises Unavailable when not even the
+    account is known.
+    """
+    aws = settings.aws
+    number = next((named for queue in aws.sqs_queue_url if (named := read_queue(queue).account)), None)
+    dlqs: dict[str, QueueAddress] = {}
+    try:
+        clients = operator_clients.build(aws.aws_region)
+        if number is None:
+            with translated("asking whose credentials these are"):
+                number = clients.sts.get_caller_identity()["Account"]
+        for queue in aws.sqs_queue_url:
+            dlqs |= _known_dlq(clients, queue)
+    except Unavailable as error:
+        if number is None:
+            raise
+        click.echo(f"note: {error.message}; dead-letter queues are taken to be named as setup names them", err=True)
+    account = Account(number=number, region=aws.aws_region, partition=operator_clients.partition_of(aws.aws_region))
+    click.echo(json.dumps(policy_for(aws, account, dlqs=dlqs), indent=2))
+
+
+def _known_dlq(clients: operator_clients.OperatorClients, queue: str) -> dict[str, QueueAddress]:
+    with suppress(Unavailable):
+        return ask_dlqs(clients, [queue])
+    click.echo(f"note: {queue} could not be asked; its dead-letter queue is taken to be named as by setup", err=True)
+    return {}

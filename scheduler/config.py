@@ -1,0 +1,305 @@
+"""conf.ini and the environment → one frozen, validated Settings, or all faults at once; it opens nothing but that file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from scheduler.config_file import Entry, IniFile, expand, parse, plain
+from scheduler.config_sections import SECTIONS, Aws, Scheduler, SdApi, Section, bounds, is_list, is_secret
+from scheduler.domain.errors import ConfigError
+
+PREFIX = "SCHEDULER_"
+FILE_VARIABLE = "SCHEDULER_CONFIG"
+DEFAULT_FILE = Path("conf.ini")
+MAX_SHOWN_CHARS = 120
+_LAST = sys.maxsize
+"""The line of what stands on none: it is reported after what does."""
+
+_KEYS = {(section, key): info for section, model in SECTIONS.items() for key, info in model.model_fields.items()}
+_ALIASES = {(section, name): key for section, model in SECTIONS.items() for name, key in model.also.items()}
+_VARIABLES = {f"{PREFIX}{section}_{key}".upper(): (section, key) for section, key in (*_KEYS, *_ALIASES)}
+_HEADER = f"""\
+The configuration of sd-scheduler: cp conf.template.ini conf.ini, then fill in [aws].
+A line that begins with # or ; is a comment; to change a default, remove the # before its key.
+${{NAME}} in a value is replaced from the environment; write $${{ for the characters ${{.
+{PREFIX}<SECTION>_<KEY> in the environment overrides a key: {PREFIX}AWS_S3_BUCKET, {PREFIX}SCHEDULER_MAX_RUNS.
+"sd-scheduler config check" tells what is wrong, "sd-scheduler config show" what is in effect."""
+
+_Model = TypeVar("_Model", bound=Section)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration. `file` is the one that was read, None when all came from the environment.
+
+    `sources` tells where each (section, key) that was given came from: ``file:line`` or the variable's name.
+    """
+
+    aws: Aws
+    sd_api: SdApi
+    scheduler: Scheduler
+    file: Path | None
+    sources: Mapping[tuple[str, str], str] = field(repr=False)
+
+
+class Shown(NamedTuple):
+    """One setting in effect, fit for anybody's eyes; `source` is ``file:line``, a variable's name or ``default``."""
+
+    section: str
+    key: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """One value as it was given, under which name, and where."""
+
+    name: str
+    text: str
+    source: str
+    line: int = _LAST
+
+
+_GivenKeys = dict[tuple[str, str], _Given]
+
+
+class _Faults:
+    """Collects what is wrong, one line each, in the order of the file."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[int, str]] = []
+
+    def add(self, source: str, what: str, *, line: int = _LAST) -> None:
+        self._found.append((line, f"{source}: {what}"))
+
+    def add_value(self, section: str, key: str, given: _Given, what: str) -> None:
+        shown = "***" if is_secret(_KEYS[section, key]) else _quoted(given.text)
+        self.add(given.source, f"[{section}] {given.name} = {shown}: {what}", line=given.line)
+
+    def in_order(self) -> list[str]:
+        return [text for _, text in sorted(self._found, key=lambda found: found[0])]
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read the file (`path`, else ``$SCHEDULER_CONFIG``, else ``./conf.ini``) and the overrides in `environ`.
+
+    The file may be absent when `environ` gives every required key. Raises ConfigError with everything that is
+    wrong; no problem shows a secret.
+    """
+    wanted = path or Path(environ.get(FILE_VARIABLE) or DEFAULT_FILE)
+    faults = _Faults()
+    ini = _read(wanted)
+    given = _from_file(ini, wanted, faults) if ini else {}
+    given |= _from_environment(environ, faults)
+    if ini is None and any(info.is_required() and key not in given for key, info in _KEYS.items()):
+        faults.add(
+            str(wanted),
+            'no such file; make it with "cp conf.template.ini conf.ini" (or "sd-scheduler config template -c conf.ini") '
+            f"and fill in [aws], or name another with -c FILE or {FILE_VARIABLE}",
+        )
+    file = wanted if ini else None
+    aws = _section("aws", Aws, given, environ, faults, file=file)
+    sd_api = _section("sd_api", SdApi, given, environ, faults, file=file)
+    scheduler = _section("scheduler", Scheduler, given, environ, faults, file=file)
+    problems = faults.in_order()
+    if problems or aws is None or sd_api is None or scheduler is None:
+        raise ConfigError(problems)
+    sources = MappingProxyType({key: value.source for key, value in given.items()})
+    return Settings(aws=aws, sd_api=sd_api, scheduler=scheduler, file=file, sources=sources)
+
+
+def effective(settings: Settings) -> list[Shown]:
+    """Return every setting in effect, in the order of the template, secrets as ``***``."""
+    sections: dict[str, Section] = {"aws": settings.aws, "sd_api": settings.sd_api, "scheduler": settings.scheduler}
+    return [
+        Shown(name, key, value, settings.sources.get((name, key), "default"))
+        for name, section in sections.items()
+        for key, value in section.shown().items()
+    ]
+
+
+def template() -> str:
+    """Return conf.template.ini: a valid file with examples for the required keys, the others commented out."""
+    lines = [f"# {line}" for line in _HEADER.splitlines()]
+    for section, model in SECTIONS.items():
+        lines += ["", "", *_comment(model.about), f"[{section}]"]
+        for key, value in _samples(model).items():
+            mark = "" if _KEYS[section, key].is_required() else "#"
+            lines += ["", *_comment(_meaning(section, key)), f"{mark}{key} = {value}".rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_table() -> str:
+    """Return every setting as a row of a Markdown table: section, key, default, meaning."""
+    lines = ["| section | key | default | meaning |", "|---|---|---|---|"]
+    for section, model in SECTIONS.items():
+        for key, value in _samples(model).items():
+            default = "(required)" if _KEYS[section, key].is_required() else f"`{value}`" if value else "(empty)"
+            lines.append(f"| {section} | {key} | {default} | {_meaning(section, key)} |")
+    return "\n".join(lines) + "\n"
+
+
+def hide_login(url: str) -> str:
+    """Return `url` (or text that holds some) with everything between ``//`` and the last ``@`` hidden."""
+    return re.sub(r"//.*@", "//***@", url, flags=re.DOTALL)
+
+
+def _read(path: Path) -> IniFile | None:
+    """Parse the file; None when there is none. Raises ConfigError when it cannot be read."""
+    try:
+        return parse(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start} is not UTF-8; save the file in that encoding"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    raise ConfigError([f"{path}: {problem}"])
+
+
+def _from_file(ini: IniFile, file: Path, faults: _Faults) -> _GivenKeys:
+    for line, what in ini.faults:
+        faults.add(f"{file}:{line}", what, line=line)
+    for section, line in ini.sections:
+        if section not in SECTIONS:
+            hint = _nearest(section, SECTIONS, "[{}]")
+            faults.add(f"{file}:{line}", f"[{repr(section)[1:-1]}] is no section; {hint}", line=line)
+    given: _GivenKeys = {}
+    for entry in ini.entries:
+        if entry.section not in SECTIONS:
+            continue
+        place = (entry.section, _ALIASES.get((entry.section, entry.key), entry.key))
+        source = f"{file}:{entry.line}"
+        if place not in _KEYS:
+            what = f"[{entry.section}] {plain(entry.key)} is no key; {_home(*place)}"
+            faults.add(source, what, line=entry.line)
+        elif place in given:
+            what = (
+                f"[{entry.section}] {entry.key} says the same as {given[place].name} in {given[place].source}; keep one"
+            )
+            faults.add(source, what, line=entry.line)
+        else:
+            given[place] = _Given(
+                name=entry.key, text=_own_lines(entry, place, faults, source), source=source, line=entry.line
+            )
+    return given
+
+
+def _own_lines(entry: Entry, place: tuple[str, str], faults: _Faults, source: str) -> str:
+    """Return the entry's value, without following lines that are part of it by a slip of indentation alone."""
+    first, _, rest = entry.value.partition("\n")
+    if not rest or (is_list(_KEYS[place]) and "=" not in rest):
+        return entry.value
+    what = "the next line is indented, which makes it part of this value; remove its indentation"
+    faults.add(source, f"[{entry.section}] {entry.key}: {what}", line=entry.line)
+    return first
+
+
+def _from_environment(environ: Mapping[str, str], faults: _Faults) -> _GivenKeys:
+    given: _GivenKeys = {}
+    for variable, text in sorted(environ.items()):
+        if not variable.upper().startswith(PREFIX) or variable == FILE_VARIABLE:
+            continue
+        if variable.upper() not in _VARIABLES:
+            faults.add(variable, f"is no setting; {_nearest(variable, (*_VARIABLES, FILE_VARIABLE), '{}')}")
+            continue
+        section, name = _VARIABLES[variable.upper()]
+        place = (section, _ALIASES.get((section, name), name))
+        if place in given:
+            faults.add(variable, f"says the same as {given[place].source}; keep one")
+        else:
+            given[place] = _Given(name=name, text=text, source=variable)
+    return given
+
+
+def _section(
+    name: str, model: type[_Model], given: _GivenKeys, environ: Mapping[str, str], faults: _Faults, *, file: Path | None
+) -> _Model | None:
+    """Validate one section; None when it has faults. With no `file` a missing key is not reported again."""
+    texts: dict[str, str] = {}
+    spoiled: set[str] = set()
+    for key in model.model_fields:
+        if (value := given.get((name, key))) is None:
+            continue
+        # What comes from the environment went through a shell's expansion already, and is taken as it is.
+        texts[key], wrong = expand(value.text, environ) if value.line != _LAST else (value.text, [])
+        for what in wrong:
+            faults.add_value(name, key, value, what)
+            spoiled.add(key)
+    try:
+        return model.model_validate({key: text for key, text in texts.items() if key not in spoiled})
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+    for detail in details:
+        key = str(detail["loc"][0])
+        if detail["type"] != "missing":
+            value = given[name, key]
+            expanded = _Given(name=value.name, text=texts[key], source=value.source, line=value.line)
+            faults.add_value(name, key, expanded, _what_is_right(name, key, detail, texts[key]))
+        elif file and key not in spoiled:
+            info = _KEYS[name, key]
+            faults.add(
+                str(file), f"[{name}] {key} is missing: {info.description} Example: {key} = {_samples(model)[key]}"
+            )
+    return None
+
+
+def _what_is_right(section: str, key: str, detail: ErrorDetails, text: str) -> str:
+    said = detail.get("ctx", {}).get("error")
+    right = str(said) if isinstance(said, ValueError) else f"expected {bounds(_KEYS[section, key])}"
+    return f"{right} (a comment needs a line of its own)" if re.search(r"\s[#;]", text) else right
+
+
+def _home(section: str, key: str) -> str:
+    """Say where an unknown key of a section belongs, or what it may have been meant to be."""
+    if other := next((name for name, known in (*_KEYS, *_ALIASES) if known == key), None):
+        return f"it belongs into [{other}]"
+    return _nearest(key, [known for name, known in (*_KEYS, *_ALIASES) if name == section], "{}")
+
+
+def _nearest(name: str, known: Iterable[str], form: str) -> str:
+    """Say which of the `known` names comes nearest, or which there are."""
+    spelled = {word.lower(): word for word in known}
+    if near := difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.5):
+        return f"did you mean {form.format(spelled[near[0]])}?"
+    return f"known are {', '.join(form.format(word) for word in spelled.values())}"
+
+
+def _quoted(text: str) -> str:
+    """Return a value fit for one line of a report: no login, no second line, bounded."""
+    first, more, _ = hide_login(text).partition("\n")
+    return f"{first[:MAX_SHOWN_CHARS]!r}{'...' if more or len(first) > MAX_SHOWN_CHARS else ''}"
+
+
+def _samples(model: type[Section]) -> dict[str, str]:
+    """Return a section as it would be written: examples where a value is required, else the defaults."""
+    examples = {
+        key: info.examples[0] for key, info in model.model_fields.items() if info.is_required() and info.examples
+    }
+    return model.model_validate(examples).shown()
+
+
+def _meaning(section: str, key: str) -> str:
+    info = _KEYS[section, key]
+    parts = [info.description or ""]
+    if limits := bounds(info):
+        parts.append(f"{limits.capitalize()}.")
+    if names := [name for (home, name), target in _ALIASES.items() if (home, target) == (section, key)]:
+        parts.append(f"Also read as {' or '.join(names)}.")
+    return " ".join(parts)
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(text, width=100, break_on_hyphens=False, break_long_words=False)]

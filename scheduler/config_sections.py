@@ -1,0 +1,182 @@
+"""Every setting there is: type, default, bounds and help text; where values come from is not known here."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
+from pydantic.fields import FieldInfo
+
+from scheduler import config_syntax as syntax
+
+_listed = PlainSerializer(", ".join, return_type=str)
+Queues = Annotated[tuple[str, ...], BeforeValidator(syntax.comma_separated(syntax.queue)), _listed]
+BaseUrls = Annotated[tuple[str, ...], BeforeValidator(syntax.comma_separated(syntax.base_url)), _listed]
+Words = Annotated[tuple[str, ...], BeforeValidator(syntax.words), PlainSerializer(shlex.join, return_type=str)]
+Login = Annotated[
+    SecretStr,
+    BeforeValidator(syntax.login),
+    PlainSerializer(lambda secret: "***" if secret.get_secret_value() else "", return_type=str),
+]
+Seconds = Annotated[float, PlainSerializer(lambda seconds: str(seconds).removesuffix(".0"), return_type=str)]
+
+
+class Section(BaseModel):
+    """One section of the file. `also` maps other accepted names of keys to their own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, str_strip_whitespace=True)
+    about: ClassVar[str]
+    also: ClassVar[dict[str, str]] = {}
+
+    def shown(self) -> dict[str, str]:
+        """Return every value as it would be written in the file, secrets as ``***``."""
+        return {key: str(value) for key, value in self.model_dump().items()}
+
+
+class Aws(Section):
+    """Where work comes from and results go to."""
+
+    about: ClassVar[str] = (
+        "Where tasks come from and results go to. Credentials are found as by every AWS tool (instance role, "
+        "AWS_PROFILE, ...), and AWS_ENDPOINT_URL is honoured."
+    )
+    also: ClassVar[dict[str, str]] = {
+        "region": "aws_region",
+        "queue_url": "sqs_queue_url",
+        "dynamodb_table_name": "dynamodb_table",
+        "table_name": "dynamodb_table",
+        "bucket_name": "s3_bucket",
+        "cloudfront": "cloudfront_domain",
+    }
+
+    aws_region: Annotated[str, AfterValidator(syntax.region)] = Field(
+        description="Region of the queue, the table and the bucket.", examples=["us-east-1"]
+    )
+    sqs_queue_url: Queues = Field(
+        description="The queue that tasks come from, by URL or by name. Several, separated by commas, are served in "
+        "order of priority. FIFO queues are not supported: a slow task would hold up all that follow it.",
+        examples=["https://sqs.us-east-1.amazonaws.com/123456789012/sd-tasks"],
+    )
+    dynamodb_table: Annotated[str, AfterValidator(syntax.table)] = Field(
+        description="Table of the task records: who works on what, what came of it.", examples=["sd-tasks"]
+    )
+    s3_bucket: Annotated[str, AfterValidator(syntax.bucket)] = Field(
+        description="Bucket that the pictures are stored in.", examples=["example-sd-pictures"]
+    )
+    cloudfront_domain: Annotated[str, AfterValidator(syntax.domain)] = Field(
+        "",
+        description="Domain of the CloudFront distribution before the bucket: pictures are announced as "
+        "https://DOMAIN/KEY. When empty they are announced by their S3 URI.",
+    )
+
+
+class SdApi(Section):
+    """The Stable Diffusion WebUI on this host."""
+
+    about: ClassVar[str] = "The Stable Diffusion WebUI of this host, started with --api."
+
+    sd_api_base_url: BaseUrls = Field(
+        ("http://127.0.0.1:7860",),
+        description="Address of the WebUI's API. Several, separated by commas, are one engine each: one for every GPU.",
+    )
+    api_auth: Login = Field(
+        SecretStr(""),
+        description="user:password when the WebUI was started with --api-auth. It stays out of this file when given "
+        "in the environment (SCHEDULER_SD_API_API_AUTH) or as ${VARIABLE}.",
+    )
+    restart_command: Words = Field(
+        (),
+        description="Command that restarts a hung engine, run without a shell, at most once in 10 minutes. When empty "
+        "a hung engine makes the host unhealthy.",
+    )
+
+
+class Scheduler(Section):
+    """How the daemon works."""
+
+    about: ClassVar[str] = "How the daemon works: pace, limits, stopping, and what it tells of itself."
+
+    poll_interval: int = Field(
+        10,
+        ge=1,
+        le=20,
+        description="Seconds that one long poll waits for a message; one that arrives meanwhile comes at once, so a "
+        "longer wait only saves requests.",
+    )
+    max_tasks_per_poll: int = Field(
+        10,
+        ge=1,
+        le=10,
+        description="Messages that one receive takes at most. Fewer are taken when fewer keep the engine busy, because "
+        "a message held here is one that an idle host cannot take.",
+    )
+    task_deadline_s: Seconds = Field(
+        600.0,
+        gt=0,
+        le=39600,
+        allow_inf_nan=False,
+        description="Seconds that a task may render; then it is interrupted and failed. 11 hours at most, because SQS "
+        "lets nobody hold a message longer than 12.",
+    )
+    max_runs: int = Field(
+        3, ge=1, le=100, description="Times that an engine may run a task whose runs break off, before it is failed."
+    )
+    stop_grace_s: int = Field(
+        90,
+        ge=1,
+        le=3600,
+        description="Seconds that the running task gets to finish when the daemon is told to stop; then it is "
+        "interrupted and given back to the queue.",
+    )
+    memory_mb: int = Field(
+        256,
+        ge=16,
+        description="Megabytes of requests and pictures held at a time between receiving and storing; above that no "
+        "more work is begun.",
+    )
+    default_prefix: Annotated[str, AfterValidator(syntax.prefix)] = Field(
+        "tasks", description="Beginning of the pictures' keys in the bucket, for tasks that name none themselves."
+    )
+    record_ttl_days: Annotated[int, AfterValidator(syntax.ttl_days)] = Field(
+        90,
+        description="Days that the record of a finished task is kept, at least 29: longer than any copy of its message, "
+        "which may stay 14 days in the queue and 14 more in the dead-letter queue. A copy that outlived the "
+        "record would be rendered again.",
+    )
+    max_pixels: int = Field(
+        33_554_432,
+        ge=4096,
+        description="Pixels (width x height x pictures) that one task may ask for. More is refused before it is "
+        "rendered, because it would not fit into memory.",
+    )
+    health_host: Annotated[str, AfterValidator(syntax.host)] = Field(
+        "127.0.0.1",
+        description="Address that GET /health and GET /metrics are served on. Neither asks for a password, so open it "
+        "to a private network only.",
+    )
+    health_port: int = Field(8080, ge=0, le=65535, description="Port of the same; 0 takes any free one.")
+
+
+SECTIONS: dict[str, type[Section]] = {"aws": Aws, "sd_api": SdApi, "scheduler": Scheduler}
+
+
+def is_secret(info: FieldInfo) -> bool:
+    """Tell whether a setting's value may be shown to nobody."""
+    return info.annotation is SecretStr
+
+
+def is_list(info: FieldInfo) -> bool:
+    """Tell whether a setting takes several values, separated by commas or line ends."""
+    return _listed in info.metadata
+
+
+def bounds(info: FieldInfo) -> str:
+    """Return what numbers a setting takes, such as `a whole number from 1 to 20`; empty when it is no number."""
+    if info.annotation not in {int, float}:
+        return ""
+    words = ["a whole number" if info.annotation is int else "a number"]
+    for name, word in (("ge", "from"), ("gt", "above"), ("le", "to")):
+        limit: list[Any] = [getattr(rule, name) for rule in info.metadata if hasattr(rule, name)]
+        words += [f"{word} {value}" for value in limit]
+    return " ".join(words)

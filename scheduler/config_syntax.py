@@ -1,0 +1,155 @@
+"""What a setting's text must look like: functions from text to value whose ValueError says what would be right.
+
+No message repeats the text; whoever reports it decides how much of it may be shown.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shlex
+from collections.abc import Callable
+from urllib.parse import SplitResult, urlsplit
+
+from scheduler.domain.keys import MAX_PREFIX_CHARS, clean_prefix
+
+MIN_TTL_DAYS = 29
+_REGION = re.compile(r"[a-z]{2,5}(-[a-z]+){1,3}-[0-9]{1,2}")
+_QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
+_BUCKET = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9.-]{1,61}[a-z0-9]")
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_PREFIX = re.compile(r"[A-Za-z0-9._/-]*")
+
+
+def comma_separated(one: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+    """Return a reader of one or more items, each read by `one`, none twice; line ends separate as commas do."""
+
+    def read(text: str) -> tuple[str, ...]:
+        items = [item.strip() for item in re.split(r"[,\n]", text) if item.strip()]
+        if not items:
+            raise ValueError("it must not be empty")
+        values: list[str] = []
+        for number, item in enumerate(items, start=1):
+            try:
+                values.append(one(item))
+            except ValueError as error:
+                where = f"item {number}: " if len(items) > 1 else ""
+                raise ValueError(f"{where}{error}") from None
+            if values.index(values[-1]) != number - 1:
+                raise ValueError(f"item {number}: the same as item {values.index(values[-1]) + 1}")
+        return tuple(values)
+
+    return read
+
+
+def region(text: str) -> str:
+    """Read the name of an AWS region."""
+    return _matching(_REGION, text, "expected an AWS region such as us-east-1")
+
+
+def queue(text: str) -> str:
+    """Read one queue's URL or name."""
+    right = "expected a queue's URL (https://sqs.REGION.amazonaws.com/ACCOUNT/NAME) or its name (1 to 80 of A-Z a-z 0-9 _ -)"
+    if text.endswith(".fifo"):
+        raise ValueError("FIFO queues are not supported: name a standard queue")
+    if "/" not in text:
+        return _matching(_QUEUE, text, right)
+    parts = _http_url(text, right).path.split("/")
+    if len(parts) != 3 or not parts[1]:
+        raise ValueError(right)
+    _matching(_QUEUE, parts[2], right)
+    return text
+
+
+def table(text: str) -> str:
+    """Read the name of a DynamoDB table."""
+    return _matching(_TABLE, text, "expected a table's name: 3 to 255 of A-Z a-z 0-9 _ . -")
+
+
+def bucket(text: str) -> str:
+    """Read the name of an S3 bucket."""
+    right = (
+        "expected a bucket's name, without s3://: 3 to 63 of a-z 0-9 . -, beginning and ending with a letter or digit"
+    )
+    if re.fullmatch(r"[0-9.]+", text):
+        raise ValueError(f"{right}, and not in the form of an IP address")
+    return _matching(_BUCKET, text, right)
+
+
+def domain(text: str) -> str:
+    """Read a domain, bare or as ``https://domain/``; empty stays empty."""
+    bare = re.sub(r"^https://|/$", "", text)
+    return bare and _matching(_HOST, bare, "expected a domain without a path, such as d111111abcdef8.cloudfront.net")
+
+
+def base_url(text: str) -> str:
+    """Read the address of an API; a slash at its end is dropped."""
+    right = "expected an address such as http://127.0.0.1:7860, without query"
+    _http_url(text, right)
+    return text.rstrip("/")
+
+
+def login(text: str) -> str:
+    """Read ``user:password``; empty stays empty."""
+    user, colon, password = text.partition(":")
+    if text and not (user and colon and password):
+        raise ValueError("expected user:password")
+    return text
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Read a command line into its words by the shell's rules of quoting; empty stays empty."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"expected a command line: {str(error).lower()}") from None
+
+
+def prefix(text: str) -> str:
+    """Read the beginning of keys in the bucket; a slash at its end is dropped."""
+    bare = text.removesuffix("/")
+    if not _PREFIX.fullmatch(bare) or clean_prefix(bare) != bare:
+        raise ValueError(
+            f"expected at most {MAX_PREFIX_CHARS} of A-Z a-z 0-9 . _ - /, no / at the beginning, no part empty, . or .."
+        )
+    return bare
+
+
+def host(text: str) -> str:
+    """Read a host's name or address to listen on."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return _matching(_HOST, text, "expected a host name or an IP address, such as 127.0.0.1")
+
+
+def ttl_days(days: int) -> int:
+    """Check that a record outlives every copy of its message."""
+    if days < MIN_TTL_DAYS:
+        raise ValueError(
+            f"expected a whole number from {MIN_TTL_DAYS}: a record must outlive every copy of its message, which SQS keeps "
+            "up to 14 days in the queue and 14 more in the dead-letter queue; a copy that outlived it would be rendered again"
+        )
+    return days
+
+
+def _matching(pattern: re.Pattern[str], text: str, right: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError(right)
+    return text
+
+
+def _http_url(text: str, right: str) -> SplitResult:
+    try:
+        url = urlsplit(text)
+        known = url.port != 0 and url.hostname  # `port` raises when it is no number below 65536
+    except ValueError:
+        known = None
+        url = SplitResult("", "", "", "", "")
+    if "@" in url.netloc:
+        raise ValueError(f"{right}, and without user and password")
+    if url.scheme not in {"http", "https"} or not known or re.search(r"[\s?#\\]", text):
+        raise ValueError(right)
+    return url

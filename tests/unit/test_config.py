@@ -1,0 +1,433 @@
+"""Settings from conf.ini and the environment: precedence, faults all at once, secrets never shown, a template that loads."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from scheduler import config
+from scheduler.cli.config import config_group
+from scheduler.config_sections import SECTIONS
+from scheduler.domain.errors import ConfigError
+
+REPOSITORY = Path(__file__).parents[2]
+MINIMAL = "[aws]\naws_region = us-east-1\nsqs_queue_url = tasks\ndynamodb_table = records\ns3_bucket = pictures\n"
+FROM_ENVIRONMENT = {
+    "SCHEDULER_AWS_AWS_REGION": "eu-west-1",
+    "SCHEDULER_AWS_SQS_QUEUE_URL": "first,second",
+    "SCHEDULER_AWS_DYNAMODB_TABLE": "records",
+    "SCHEDULER_AWS_S3_BUCKET": "pictures",
+}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty current directory, so that files are named as short as people name them."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def load(text, environ=None):
+    Path("conf.ini").write_text(text, encoding="utf-8")
+    return config.load(None, environ or {})
+
+
+def problems(text, environ=None):
+    with pytest.raises(ConfigError) as caught:
+        load(text, environ)
+    return caught.value.problems
+
+
+def test_four_keys_are_enough(home):
+    loaded = load(MINIMAL)
+    assert loaded.aws.aws_region == "us-east-1"
+    assert loaded.aws.sqs_queue_url == ("tasks",)
+    assert loaded.aws.cloudfront_domain == ""
+    assert loaded.sd_api.sd_api_base_url == ("http://127.0.0.1:7860",)
+    assert loaded.sd_api.api_auth.get_secret_value() == ""
+    assert loaded.sd_api.restart_command == ()
+    assert loaded.scheduler.model_dump() == {
+        "poll_interval": 10,
+        "max_tasks_per_poll": 10,
+        "task_deadline_s": "600",
+        "max_runs": 3,
+        "stop_grace_s": 90,
+        "memory_mb": 256,
+        "default_prefix": "tasks",
+        "record_ttl_days": 90,
+        "max_pixels": 33554432,
+        "health_host": "127.0.0.1",
+        "health_port": 8080,
+    }
+    assert loaded.scheduler.task_deadline_s == 600
+    assert loaded.file == Path("conf.ini")
+
+
+def test_settings_cannot_be_changed(home):
+    loaded = load(MINIMAL)
+    with pytest.raises(AttributeError):
+        loaded.aws = None
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.scheduler.max_runs = 4
+    with pytest.raises(TypeError):
+        loaded.sources["aws", "aws_region"] = "x"
+
+
+def test_values_are_read_into_their_types(home):
+    loaded = load(
+        "\ufeff"
+        + MINIMAL.replace("tasks", "urgent, tasks").replace("\n", "\r\n")
+        + "cloudfront_domain = https://d1.cloudfront.net/\n"
+        "[sd_api]\nsd_api_base_url = http://127.0.0.1:7860/,\n  http://127.0.0.1:7861\napi_auth = ann:p%w;#\n"
+        "restart_command = supervisorctl restart 'sd webui'\n"
+        "[scheduler]\ntask_deadline_s = 0.5\nhealth_port = 0\n"
+    )
+    assert loaded.aws.sqs_queue_url == ("urgent", "tasks")
+    assert loaded.aws.cloudfront_domain == "d1.cloudfront.net"
+    assert loaded.sd_api.sd_api_base_url == ("http://127.0.0.1:7860", "http://127.0.0.1:7861")
+    assert loaded.sd_api.api_auth.get_secret_value() == "ann:p%w;#"
+    assert loaded.sd_api.restart_command == ("supervisorctl", "restart", "sd webui")
+    assert loaded.scheduler.task_deadline_s == 0.5
+    assert loaded.scheduler.health_port == 0
+
+
+def test_the_predecessors_names_are_read(home):
+    loaded = load(
+        "[aws]\nregion = us-east-1\nqueue_url = q\ndynamodb_table_name = tab\nbucket_name = buc\ncloudfront = d.example\n"
+    )
+    assert (loaded.aws.aws_region, loaded.aws.sqs_queue_url, loaded.aws.dynamodb_table) == ("us-east-1", ("q",), "tab")
+    assert (loaded.aws.s3_bucket, loaded.aws.cloudfront_domain) == ("buc", "d.example")
+    assert load(MINIMAL.replace("dynamodb_table", "table_name")).aws.dynamodb_table == "records"
+    assert load(MINIMAL, {"SCHEDULER_AWS_BUCKET_NAME": "other"}).aws.s3_bucket == "other"
+
+
+class TestWhichFile:
+    def test_the_given_path_goes_before_the_variable_and_that_before_the_current_directory(self, home):
+        for name, runs in (("conf.ini", 1), ("variable.ini", 2), ("given.ini", 3)):
+            Path(name).write_text(f"{MINIMAL}[scheduler]\nmax_runs = {runs}\n")
+        environ = {"SCHEDULER_CONFIG": "variable.ini"}
+        assert config.load(Path("given.ini"), environ).scheduler.max_runs == 3
+        assert config.load(None, environ).scheduler.max_runs == 2
+        assert config.load(None, {}).scheduler.max_runs == 1
+
+    @pytest.mark.parametrize(
+        ("path", "environ"), [(None, {}), (Path("x.ini"), {}), (None, {"SCHEDULER_CONFIG": "x.ini"})]
+    )
+    def test_a_missing_file_is_one_problem_that_says_what_to_do(self, home, path, environ):
+        with pytest.raises(ConfigError) as caught:
+            config.load(path, environ)
+        (problem,) = caught.value.problems
+        assert problem.startswith("x.ini: no such file" if path or environ else "conf.ini: no such file")
+        assert "cp conf.template.ini conf.ini" in problem
+
+    def test_no_file_is_needed_when_the_environment_gives_what_is_required(self, home):
+        loaded = config.load(None, FROM_ENVIRONMENT)
+        assert loaded.file is None
+        assert loaded.aws.sqs_queue_url == ("first", "second")
+
+    def test_a_missing_file_does_not_hide_what_is_wrong_in_the_environment(self, home):
+        with pytest.raises(ConfigError) as caught:
+            config.load(None, {"SCHEDULER_AWS_AWS_REGION": "mars"})
+        assert len(caught.value.problems) == 2
+        with pytest.raises(ConfigError) as caught:
+            config.load(None, FROM_ENVIRONMENT | {"SCHEDULER_AWS_AWS_REGION": "mars"})
+        assert caught.value.problems == [
+            "SCHEDULER_AWS_AWS_REGION: [aws] aws_region = 'mars': expected an AWS region such as us-east-1"
+        ]
+
+    def test_what_cannot_be_read_is_a_problem(self, home):
+        Path("conf.ini").mkdir()
+        with pytest.raises(ConfigError, match=r"conf\.ini: cannot be read: Is a directory"):
+            config.load(None, {})
+        Path("latin.ini").write_bytes(b"[aws]\n# caf\xe9\n")
+        with pytest.raises(ConfigError, match=r"latin\.ini: byte 11 is not UTF-8"):
+            config.load(Path("latin.ini"), {})
+
+
+class TestEnvironment:
+    def test_it_overrides_the_file_whatever_the_case_of_its_name(self, home):
+        environ = {"SCHEDULER_SCHEDULER_POLL_INTERVAL": "7", "Scheduler_Sd_Api_Api_Auth": "ann:x", "POLL_INTERVAL": "9"}
+        loaded = load(MINIMAL + "[scheduler]\npoll_interval = wrong, but not in effect\n", environ)
+        assert loaded.scheduler.poll_interval == 7
+        assert loaded.sd_api.api_auth.get_secret_value() == "ann:x"
+
+    def test_it_is_taken_as_it_is(self, home):
+        assert (
+            load(MINIMAL, {"SCHEDULER_SD_API_API_AUTH": "a:${HOME}$${"}).sd_api.api_auth.get_secret_value()
+            == "a:${HOME}$${"
+        )
+
+    @pytest.mark.parametrize(
+        ("variable", "nearest"),
+        [
+            ("SCHEDULER_POLL_INTERVAL", "SCHEDULER_SCHEDULER_POLL_INTERVAL"),
+            ("SCHEDULER_AWS_S3_BUKET", "SCHEDULER_AWS_S3_BUCKET"),
+            ("SCHEDULER_CONFIG_FILE", "SCHEDULER_CONFIG"),
+            ("scheduler_config", "SCHEDULER_CONFIG"),
+        ],
+    )
+    def test_a_name_that_fits_no_key_is_a_problem_with_the_nearest(self, home, variable, nearest):
+        assert problems(MINIMAL, {variable: "1"}) == [f"{variable}: is no setting; did you mean {nearest}?"]
+
+    def test_two_names_of_one_key_are_a_problem(self, home):
+        environ = {"SCHEDULER_AWS_REGION": "us-east-1", "SCHEDULER_AWS_AWS_REGION": "us-east-1"}
+        assert problems(MINIMAL, environ) == [
+            "SCHEDULER_AWS_REGION: says the same as SCHEDULER_AWS_AWS_REGION; keep one"
+        ]
+
+    def test_each_variable_stands_for_one_key(self):
+        names = [
+            f"{section}_{key}".upper()
+            for section, model in SECTIONS.items()
+            for key in (*model.model_fields, *model.also)
+        ]
+        assert len(set(names)) == len(names)
+        assert "CONFIG" not in names
+
+    def test_variables_expand_within_the_file(self, home):
+        loaded = load(MINIMAL + "[sd_api]\napi_auth = ann:${PASSWORD}\n", {"PASSWORD": "x y"})
+        assert loaded.sd_api.api_auth.get_secret_value() == "ann:x y"
+
+
+EVERYTHING_WRONG = """\
+early = 1
+[aws]
+region = us-east-1
+aws_region = us-east-1
+sqs_queue_url = https://sqs.us-east-1.amazonaws.com/1/tasks.fifo
+dynamodb_table = ${TABLE}
+s3_bukcet = pictures
+poll_interval = 3
+[sd-api]
+sd_api_base_url = http://127.0.0.1
+[sd_api]
+sd_api_base_url = http://ann:secret@127.0.0.1:7860, http://127.0.0.1:7861
+  api_auth = ann:secret
+api_auth = secret
+api_auth = secret
+restart_command = restart "
+[scheduler]
+poll_interval = 21 # seconds
+task_deadline_s = nan
+ max_runs = 3
+max_tasks_per_poll = ten
+record_ttl_days = 28
+health_port = 65536
+secret
+Memory_MB = 256
+zzz = 1
+[aws]
+cloudfront_domain = https://d.example/path
+"""
+ALL_TOLD = """\
+conf.ini:1: a section header, such as [aws], must come before the first key
+conf.ini:4: [aws] aws_region says the same as region in conf.ini:3; keep one
+conf.ini:5: [aws] sqs_queue_url = 'https://sqs.us-east-1.amazonaws.com/1/tasks.fifo': FIFO queues are not supported: name a standard queue
+conf.ini:6: [aws] dynamodb_table = '${TABLE}': environment variable TABLE is not set; set it, or write $${ for the characters ${
+conf.ini:7: [aws] s3_bukcet is no key; did you mean s3_bucket?
+conf.ini:8: [aws] poll_interval is no key; it belongs into [scheduler]
+conf.ini:9: [sd-api] is no section; did you mean [sd_api]?
+conf.ini:12: [sd_api] sd_api_base_url: the next line is indented, which makes it part of this value; remove its indentation
+conf.ini:12: [sd_api] sd_api_base_url = 'http://***@127.0.0.1:7860, http://127.0.0.1:7861': item 1: expected an address such as http://127.0.0.1:7860, without query, and without user and password
+conf.ini:14: [sd_api] api_auth = ***: expected user:password
+conf.ini:15: [sd_api] api_auth is given a second time; keep one of the two
+conf.ini:16: [sd_api] restart_command = 'restart "': expected a command line: no closing quotation
+conf.ini:18: [scheduler] poll_interval = '21 # seconds': expected a whole number from 1 to 20 (a comment needs a line of its own)
+conf.ini:19: [scheduler] task_deadline_s: the next line is indented, which makes it part of this value; remove its indentation
+conf.ini:19: [scheduler] task_deadline_s = 'nan': expected a number above 0 to 39600
+conf.ini:21: [scheduler] max_tasks_per_poll = 'ten': expected a whole number from 1 to 10
+conf.ini:22: [scheduler] record_ttl_days = '28': expected a whole number from 29: a record must outlive every copy of its message, which SQS keeps up to 14 days in the queue and 14 more in the dead-letter queue; a copy that outlived it would be rendered again
+conf.ini:23: [scheduler] health_port = '65536': expected a whole number from 0 to 65535
+conf.ini:24: expected [section], key = value, or a comment that begins with # or ;
+conf.ini:25: [scheduler] Memory_MB is no key; did you mean memory_mb?
+conf.ini:26: [scheduler] zzz is no key; known are poll_interval, max_tasks_per_poll, task_deadline_s, max_runs, stop_grace_s, memory_mb, default_prefix, record_ttl_days, max_pixels, health_host, health_port
+conf.ini:27: [aws] begins a second time; put its keys where it begins first
+conf.ini:28: [aws] cloudfront_domain = 'https://d.example/path': expected a domain without a path, such as d111111abcdef8.cloudfront.net
+SCHEDULER_SCHEDULER_HEALTH_HOTS: is no setting; did you mean SCHEDULER_SCHEDULER_HEALTH_HOST?
+conf.ini: [aws] s3_bucket is missing: Bucket that the pictures are stored in. Example: s3_bucket = example-sd-pictures
+SCHEDULER_SCHEDULER_STOP_GRACE_S: [scheduler] stop_grace_s = '0': expected a whole number from 1 to 3600
+"""
+
+
+def test_everything_that_is_wrong_is_told_at_once_in_the_order_of_the_file(home):
+    environ = {"SCHEDULER_SCHEDULER_STOP_GRACE_S": "0", "SCHEDULER_SCHEDULER_HEALTH_HOTS": "x"}
+    assert problems(EVERYTHING_WRONG, environ) == ALL_TOLD.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("key", "least", "most"),
+    [
+        ("poll_interval", 1, 20),
+        ("max_tasks_per_poll", 1, 10),
+        ("task_deadline_s", 0.001, 39600),
+        ("max_runs", 1, 100),
+        ("stop_grace_s", 1, 3600),
+        ("memory_mb", 16, None),
+        ("record_ttl_days", 29, None),
+        ("max_pixels", 4096, None),
+        ("health_port", 0, 65535),
+    ],
+)
+def test_numbers_have_their_bounds(home, key, least, most):
+    for inside in (least, most if most is not None else 10**9):
+        assert getattr(load(f"{MINIMAL}[scheduler]\n{key} = {inside}\n").scheduler, key) == inside
+    for outside in (least - 1, *([most + 1] if most is not None else []), "", "inf", "one"):
+        (problem,) = problems(f"{MINIMAL}[scheduler]\n{key} = {outside}\n")
+        assert problem.startswith(f"conf.ini:7: [scheduler] {key} = '{outside}': expected a")
+
+
+def test_every_key_tells_its_meaning():
+    for model in SECTIONS.values():
+        assert model.about
+        for key, info in model.model_fields.items():
+            assert len(info.description or "") > 20, key
+            assert info.examples or not info.is_required(), key
+
+
+def test_effective_tells_value_and_source_of_every_key(home):
+    text = MINIMAL.replace("aws_region", "region") + "[sd_api]\nrestart_command = a 'b c'\napi_auth = ann:${PASSWORD}\n"
+    rows = config.effective(load(text, {"SCHEDULER_SCHEDULER_MAX_RUNS": "5", "PASSWORD": "x"}))
+    assert len(rows) == sum(len(model.model_fields) for model in SECTIONS.values())
+    for row in [
+        ("aws", "aws_region", "us-east-1", "conf.ini:2"),
+        ("aws", "sqs_queue_url", "tasks", "conf.ini:3"),
+        ("sd_api", "restart_command", "a 'b c'", "conf.ini:7"),
+        ("sd_api", "api_auth", "***", "conf.ini:8"),
+        ("scheduler", "max_runs", "5", "SCHEDULER_SCHEDULER_MAX_RUNS"),
+        ("scheduler", "task_deadline_s", "600", "default"),
+    ]:
+        assert row in rows
+
+
+class TestTemplate:
+    def test_the_committed_one_is_the_generated_one(self):
+        assert (REPOSITORY / "conf.template.ini").read_text() == config.template()
+
+    def test_it_loads_as_it_is_with_every_default(self, home):
+        loaded = load(config.template())
+        assert {row.source for row in config.effective(loaded) if row.section != "aws"} == {"default"}
+        assert loaded.scheduler == load(MINIMAL).scheduler
+
+    def test_its_defaults_can_be_uncommented(self, home):
+        loaded = load(re.sub(r"^#(?=\w+ =)", "", config.template(), flags=re.MULTILINE))
+        rows = config.effective(loaded)
+        assert "default" not in {row.source for row in rows}
+        assert [row[:3] for row in rows] == [row[:3] for row in config.effective(load(config.template()))]
+
+    def test_the_markdown_table_has_a_row_of_four_for_every_key(self):
+        rows = [line.split(" | ") for line in config.markdown_table().splitlines()[2:]]
+        assert [(row[0].removeprefix("| "), row[1]) for row in rows] == [
+            (section, key) for section, model in SECTIONS.items() for key in model.model_fields
+        ]
+        assert {len(row) for row in rows} == {4}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("properties")
+
+
+name = st.text(alphabet=st.sampled_from("abz09-"), min_size=1, max_size=20).map("n{}n".format)
+names = st.lists(name, min_size=1, max_size=3, unique=True)
+printable = st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12)
+VALUES = {
+    "aws_region": st.sampled_from(["us-east-1", "eu-west-3"]),
+    "sqs_queue_url": names.map(", ".join),
+    "dynamodb_table": name,
+    "s3_bucket": name,
+    "cloudfront_domain": st.just("") | name.map("{}.example".format),
+    "sd_api_base_url": names.map(lambda hosts: ", ".join(f"http://{host}:7860" for host in hosts)),
+    "api_auth": st.just("") | printable.map("ann:{}".format),
+    "restart_command": st.lists(printable, max_size=3).map(shlex.join),
+    "poll_interval": st.integers(1, 20),
+    "max_tasks_per_poll": st.integers(1, 10),
+    "task_deadline_s": st.integers(1, 39600) | st.sampled_from([0.5, 12.25]),
+    "max_runs": st.integers(1, 100),
+    "stop_grace_s": st.integers(1, 3600),
+    "memory_mb": st.integers(16),
+    "default_prefix": names.map("/".join),
+    "record_ttl_days": st.integers(29),
+    "max_pixels": st.integers(4096),
+    "health_host": st.sampled_from(["0.0.0.0", "::1"]) | name,
+    "health_port": st.integers(0, 65535),
+}
+
+
+@settings(deadline=None)
+@given(values=st.fixed_dictionaries(VALUES))
+def test_whatever_is_filled_into_the_template_comes_back(folder, values):
+    text = config.template()
+    for key, value in values.items():
+        line = f"{key} = {value}".replace("${", "$${")
+        text, count = re.subn(rf"^#?{key} =.*$", lambda _, line=line: line, text, flags=re.MULTILINE)
+        assert count == 1
+    path = folder / "filled.ini"
+    path.write_text(text)
+    loaded = config.load(path, {})
+    shown = {row.key: row.value for row in config.effective(loaded)}
+    secret = values["api_auth"]
+    assert loaded.sd_api.api_auth.get_secret_value() == secret
+    assert shown == {key: str(value) for key, value in values.items()} | {"api_auth": "***" if secret else ""}
+
+
+@settings(deadline=None)
+@given(
+    # Marked, because hypothesis also tries words of the program, which a report may well hold.
+    secret=st.text(
+        alphabet=st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="$"), max_size=24
+    ).map("zQ9x{}".format),
+    form=st.sampled_from(
+        [
+            "api_auth = {}",
+            "api_auth = ann:{}",
+            "api_auth = {}\napi_auth = {}",
+            "api_auth: {}",
+            "api_auth {}",
+            "api_auth {} = 1",
+            " api_auth = {}",
+            "api_auth = ann:{}\n  {}",
+            "sd_api_base_url = http://h\n  api_auth = {}",
+            "sd_api_base_url = http://h\n  api_auth: {}",
+            "sd_api_base_url = http://ann:{}@h",
+            "api_atuh = {}",
+            "api_auth = ${{A_PASSWORD}}",
+            "api_auth = ${{A_PASSWORD}}${{NONE}}",
+            "",
+        ]
+    ),
+    by_variable=st.booleans(),
+    more=st.sampled_from(["", "[scheduler]\npoll_interval = 99\n"]),
+)
+@example(secret="abc'\"\\%;#=", form="sd_api_base_url = http://ann:{}@h", by_variable=False, more="")
+def test_no_secret_is_ever_shown(folder, secret, form, by_variable, more):
+    path = folder / "secret.ini"
+    path.write_text(f"{MINIMAL}[sd_api]\n{form.format(*[secret] * form.count('{}'))}\n{more}")
+    environ = {"A_PASSWORD": secret} | ({"SCHEDULER_SD_API_API_AUTH": secret} if by_variable else {})
+    try:
+        loaded = config.load(path, environ)
+    except ConfigError as error:
+        seen = [str(error), repr(error), *error.problems, repr(error.__cause__), repr(error.__context__)]
+    else:
+        seen = [repr(loaded), str(loaded.sd_api), repr(config.effective(loaded)), str(loaded.sd_api.model_dump())]
+    for command in ("show", "check"):
+        for form_of_output in ([], ["--json"]):
+            done = CliRunner().invoke(config_group, [command, "-c", str(path), *form_of_output], env=environ)
+            assert isinstance(done.exception, SystemExit | None)
+            seen.append(done.output)
+    assert secret not in "".join(seen)
+    assert json.dumps(secret)[1:-1] not in "".join(seen)
+    assert repr(secret)[1:-1] not in "".join(seen)
+
+
+def test_the_daemon_does_not_load_rich_for_its_settings():
+    code = "import sys, scheduler.config, scheduler.cli.root; sys.exit('rich' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
