@@ -24,6 +24,34 @@ poetry.lock: | .poetry/ok
 	$(POETRY) install -q
 	touch $@
 
-.PHONY: install
-install: .venv/ok  ## everything, into .venv
+.PHONY: help install demo test test-unit lint fmt bench clean
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
+install: .venv/ok  ## everything, into .venv (Poetry itself into .poetry)
+
+demo: install  ## a dozen tasks through local mode: no AWS account, no GPU
+	$(RUN)/sd-scheduler local --demo
+
+test: lint  ## everything that CI runs
+	$(RUN)/pytest -n 2
+
+test-unit: install  ## the tests without I/O: seconds
+	$(RUN)/pytest tests/unit
+
+lint: install  ## ruff, mypy, import-linter, and whether the lock file is current
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+	$(POETRY) check --lock
+
+fmt: install  ## format, and fix what can be fixed
+	$(RUN)/ruff format .
+	$(RUN)/ruff check --fix .
+
+bench: install  ## the benchmark: GPU duty, throughput, calls, CPU, crashes (about six minutes)
+	$(RUN)/python -m benchmarks.run
+
+clean:  ## remove what the other targets made
+	rm -rf .venv .poetry .local .mypy_cache .ruff_cache .pytest_cache .hypothesis

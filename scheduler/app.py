@@ -25,7 +25,7 @@ import structlog
 from scheduler.aws.clients import Clients, build
 from scheduler.config import Settings
 from scheduler.domain.clock import SystemClock
-from scheduler.domain.errors import AccessDenied, Unavailable
+from scheduler.domain.errors import AccessDenied, ConfigError, Unavailable
 from scheduler.domain.keys import address
 from scheduler.domain.pace import MOST_AHEAD
 from scheduler.domain.ports import Engine
@@ -105,12 +105,14 @@ class Scheduler:
         self._receivers: list[ReceiveLoop] = []
         self._lease_s = 0
         self._metrics.watch(lambda: Counter(held.state.name.lower() for held in self._held.all()))
-        self._health = HealthServer(
-            settings.scheduler.health_host,
-            settings.scheduler.health_port,
-            report=self.report,
-            metrics=self._metrics.text,
-        )
+        self._health = self._bind_health(settings.scheduler.health_host, settings.scheduler.health_port)
+
+    def _bind_health(self, host: str, port: int) -> HealthServer:
+        try:
+            return HealthServer(host, port, report=self.report, metrics=self._metrics.text)
+        except OSError as error:
+            said = f"[scheduler] health_host, health_port: cannot listen on {host}:{port}: {error.strerror or error}"
+            raise ConfigError([f"{said}; name an address of this host and a free port, or 0 for any"]) from error
 
     @property
     def health_address(self) -> tuple[str, int]:

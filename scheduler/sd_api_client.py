@@ -147,7 +147,7 @@ class SdApiClient:
     def _post(self, path: str, body: bytes, read_s: float, on_sent: Callable[[], None] | None = None) -> EngineResponse:
         request = self._prepared(path, body)
         if on_sent is not None:
-            request.body = _telling(body, on_sent)
+            request.body = _telling(body, on_sent)  # type: ignore[assignment]  # the stubs know no body in pieces
         # A new adapter is a new pool, hence a new connection: nothing stale can be reused, nothing is sent twice.
         connection = HTTPAdapter(max_retries=0)
         try:

@@ -35,8 +35,9 @@ REPOSITORY = Path(__file__).parents[2]
 def doctor_command(config: Path | None, policy: bool, as_json: bool) -> None:
     """Check the configuration, credentials, each permission used, queues, table, bucket, engines, disk and clock.
 
-    Run it on the instance, as the user that the daemon runs as. It takes no message from anybody and writes nothing
-    but one small object, <default_prefix>/doctor-probe.txt. What it could not check it calls `skipped`, with the reason.
+    Run it on the instance, as the user that the daemon runs as. It hides no message from anybody (its look into a queue
+    counts as one receive) and writes nothing but one small object, <default_prefix>/doctor-probe.txt. What it could not
+    check it calls `skipped`, with the reason.
 
     \b
     Exits with

@@ -30,7 +30,7 @@ def engines(engines: Sequence[Engine], base_urls: Sequence[str]) -> Iterator[Fin
         except SchedulerError as error:
             yield fail(check, str(error), "start the WebUI with --api there, or correct sd_api_base_url or api_auth")
         else:
-            yield ok(check, f"answers; loaded: {engine.loaded() or 'not known'}")
+            yield ok(check, f"answers; default checkpoint: {engine.title(None) or 'none'}")
 
 
 def disk(folder: Path) -> Finding:
@@ -51,7 +51,7 @@ def stop_time(stop_grace_s: int, roots: Iterable[Path]) -> Finding:
     if file is None:
         return skipped(check, f"there is no {PROGRAM_FILE} here")
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
-    make = f"make it anew: sd-scheduler supervisor-conf -o {file}, then supervisorctl update"
+    make = f"make it anew: sd-scheduler config supervisor -o {file}, then supervisorctl update"
     try:
         parser.read_string(file.read_text(encoding="utf-8"))
         given_s = parser.getint(_PROGRAM, "stopwaitsecs", fallback=_SUPERVISORD_DEFAULT_S)

@@ -44,13 +44,14 @@ class Redactor:
     """A processor that hides fields named like secrets, and known secret values wherever they stand."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        self._values = tuple(secret for secret in secrets if len(secret) > 3)
+        # The longest first: a secret may begin with another, whose removal would leave the rest to be read.
+        self._values = sorted((secret for secret in secrets if len(secret) > 3), key=len, reverse=True)
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         """Return the event with nothing secret in it and no field over its bound."""
         return {
-            name: REDACTED if SECRET_NAME.search(name) and value else self._clean(value)
-            for name, value in event.items()
+            self._clean_text(name): REDACTED if SECRET_NAME.search(name) and value else self._clean(value)
+            for name, value in ((str(key), value) for key, value in event.items())
         }
 
     def _clean(self, value: Any) -> Any:
@@ -58,8 +59,14 @@ class Redactor:
             return dict(self(None, "", value))
         if isinstance(value, (list, tuple)):
             return [self._clean(inner) for inner in value]
-        if not isinstance(value, str):
+        if value is None or isinstance(value, (bool, int, float)):
             return value
+        return self._clean_text(value if isinstance(value, str) else repr(value))
+
+    def _clean_text(self, text: str) -> str:
         for secret in self._values:
-            value = value.replace(secret, REDACTED)
-        return value if len(value) <= MAX_CHARS else f"{value[:MAX_CHARS]}... ({len(value)} characters)"
+            text = text.replace(secret, REDACTED)
+        if len(text) <= MAX_CHARS:
+            return text
+        half = MAX_CHARS // 2  # a traceback says at its end what happened
+        return f"{text[:half]} ... {text[-half:]} ({len(text)} characters)"

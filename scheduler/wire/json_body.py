@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 from scheduler.domain.errors import Rejected
 
-MAX_BODY_BYTES = 1024 * 1024
-"""What SQS itself accepts."""
+MAX_DEPTH = 100
+"""How deep objects and lists may lie in each other: far below where Python's own recursion gives up, in any thread."""
 
 
 def shorten(value: object, chars: int = 80) -> str:
@@ -26,6 +26,7 @@ def parse_object(text: str, *, field: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        _require_shallow(value)
         if "\\u" in text or not text.isascii():
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
@@ -42,8 +43,19 @@ def parse_object(text: str, *, field: str) -> dict[str, Any]:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text} is too large a number")
+        raise ValueError(f"{shorten(text)} is too large a number")
     return value
+
+
+def _require_shallow(value: object) -> None:
+    """Raise RecursionError when `value` is nested deeper than `MAX_DEPTH`, itself without recursion."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        nested = [inner for inner in level if isinstance(inner, (dict, list))]
+        if not nested:
+            return
+        level = [inner for outer in nested for inner in (outer.values() if isinstance(outer, dict) else outer)]
+    raise RecursionError
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ class OwnMessage(BaseModel):
 
 
 FIELDS = tuple(OwnMessage.model_fields)
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 
 
 def looks_like(body: Mapping[str, Any]) -> bool:
@@ -50,7 +52,7 @@ def parse(body: Mapping[str, Any]) -> Task:
             "beginning with a letter or digit",
             field="task_id",
         )
-    request = {name: body[name] for name in FIELDS if name != "task_id" and name in body}
+    request = {name: body[name] for name in FIELDS if name != "task_id" and body.get(name) is not None}
     return Task(
         task_id=message.task_id,
         task_type=message.task_type,
@@ -67,12 +69,14 @@ def parse(body: Mapping[str, Any]) -> Task:
 def _explain(error: ValidationError) -> Rejected:
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
+    if not _PLAIN.fullmatch(field):  # a key of the client's making: it may be empty, or a megabyte
+        field = shorten(field)
     match first["type"]:
         case "missing":
             said = f"{field} is missing; a message needs task_id, task_type and payload"
         case "extra_forbidden":
             near = difflib.get_close_matches(field, FIELDS, n=1)
-            said = f"{shorten(field)} is no field of a message" + (f"; did you mean {near[0]}?" if near else "")
+            said = f"{field} is no field of a message" + (f"; did you mean {near[0]}?" if near else "")
         case "enum":
             said = f"task_type {shorten(first['input'])} must be one of {', '.join(TaskType)}"
         case _:

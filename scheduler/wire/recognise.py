@@ -15,10 +15,7 @@ def recognise(body: str) -> Task | str:
     """
     message = parse_object(body, field="body")
     if own.looks_like(message):
-        try:
-            return own.parse(message)
-        except RecursionError:
-            raise Rejected("payload is nested too deeply", field="payload") from None
+        return own.parse(message)
     if predecessor.looks_like(message):
         return predecessor.parse_reference(message)
     raise Rejected(

@@ -1,0 +1,125 @@
+"""Makes the table of task records with its index and its expiry, or says how the one that is there differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from scheduler.aws import shape
+from scheduler.aws.errors import code_of
+from scheduler.aws.making import POLL_S, Making, Outcome, State
+
+BY_HAND = "setup does not change that: mend it by hand"
+
+
+def make_table(making: Making, name: str) -> Iterator[Outcome]:
+    """Make the table; one that is there gets what it lacks."""
+    table = _describe(making, name)
+    if table is None:
+        still = _create(making, name)
+        yield making.outcome(f"table {name}", State.CREATED, f"key task_id, index {shape.INDEX}{still}")
+        yield _expiry(making, name, is_new=True)
+        return
+    if fault := shape.key_fault(table):
+        detail = f"{fault}, which cannot be changed: name another table in conf.ini"
+        yield making.outcome(f"table {name}", State.DIFFERS, detail)
+        return
+    yield making.outcome(f"table {name}", State.EXISTS, f"key {shape.schema(table)['HASH']}")
+    _wait_until_active(making, name)  # a table that is being changed takes no other change
+    yield _index(making, name, table)
+    yield _expiry(making, name, is_new=False)
+
+
+def _describe(making: Making, name: str) -> dict[str, Any] | None:
+    try:
+        return dict(making.clients.dynamodb.describe_table(TableName=name)["Table"])
+    except ClientError as error:
+        if code_of(error) == "ResourceNotFoundException":
+            return None
+        raise
+
+
+def _create(making: Making, name: str) -> str:
+    if making.is_rehearsed:
+        return ""
+    definition: dict[str, Any] = {
+        "KeySchema": [{"AttributeName": "task_id", "KeyType": "HASH"}],
+        "AttributeDefinitions": _definitions({"task_id": "S"}),
+        "BillingMode": "PAY_PER_REQUEST",
+        "GlobalSecondaryIndexes": [_index_definition()],
+    }
+    try:
+        making.clients.dynamodb.create_table(TableName=name, **definition)
+    except ClientError as error:
+        if code_of(error) != "ResourceInUseException":  # another setup was faster
+            raise
+    return _wait_until_active(making, name)
+
+
+def _definitions(types: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return the attribute definitions of a table that has `types` and the index."""
+    all_types = {**types, **dict(shape.INDEX_KEYS.values())}
+    return [{"AttributeName": name, "AttributeType": kind} for name, kind in all_types.items()]
+
+
+def _index_definition() -> dict[str, Any]:
+    return {
+        "IndexName": shape.INDEX,
+        "KeySchema": [{"AttributeName": name, "KeyType": role} for role, (name, _) in shape.INDEX_KEYS.items()],
+        "Projection": {"ProjectionType": "KEYS_ONLY"},
+    }
+
+
+def _wait_until_active(making: Making, name: str) -> str:
+    """Wait for the table and its indexes; return what the outcome must add when they take longer."""
+    if making.is_rehearsed:
+        return ""
+    for _ in range(max(1, int(making.wait_s / POLL_S))):
+        table = _describe(making, name) or {}
+        indexes: list[Any] = table.get("GlobalSecondaryIndexes") or []
+        if table.get("TableStatus") == "ACTIVE" and all(index["IndexStatus"] == "ACTIVE" for index in indexes):
+            return ""
+        making.say(f"waiting for table {name} to become active")
+        making.pause(POLL_S)
+    return "; AWS is still building it"
+
+
+def _index(making: Making, name: str, table: Mapping[str, Any]) -> Outcome:
+    resource = f"table {name} index"
+    if fault := shape.index_fault(table):
+        return making.outcome(resource, State.DIFFERS, f"{shape.INDEX}: {fault}; {BY_HAND}")
+    if index := shape.find_index(table):
+        detail = f"{shape.INDEX}, projection {index['Projection']['ProjectionType']}"
+        return making.outcome(resource, State.EXISTS, detail)
+    still = ""
+    if not making.is_rehearsed:
+        create = _index_definition()
+        if table.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED") == "PROVISIONED":
+            units = ("ReadCapacityUnits", "WriteCapacityUnits")
+            create["ProvisionedThroughput"] = {unit: table["ProvisionedThroughput"][unit] for unit in units}
+        change: dict[str, Any] = {
+            "AttributeDefinitions": _definitions(shape.attribute_types(table)),
+            "GlobalSecondaryIndexUpdates": [{"Create": create}],
+        }
+        making.clients.dynamodb.update_table(TableName=name, **change)
+        still = _wait_until_active(making, name)
+    return making.outcome(resource, State.ADDED, f"{shape.INDEX}{still}")
+
+
+def _expiry(making: Making, name: str, *, is_new: bool) -> Outcome:
+    resource, dynamodb = f"table {name} expiry", making.clients.dynamodb
+    if not is_new:
+        found = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+        if found.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}:
+            attribute = found.get("AttributeName", "")
+            if attribute == shape.TTL_ATTRIBUTE:
+                return making.outcome(resource, State.EXISTS, f"by {attribute}")
+            detail = f"records expire by {attribute}, not by {shape.TTL_ATTRIBUTE}; {BY_HAND}"
+            return making.outcome(resource, State.DIFFERS, detail)
+    if not making.is_rehearsed:
+        dynamodb.update_time_to_live(
+            TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": shape.TTL_ATTRIBUTE}
+        )
+    return making.outcome(resource, State.ADDED, f"by {shape.TTL_ATTRIBUTE}")

@@ -1,0 +1,82 @@
+"""The IAM policy of a worker: exactly the calls that the daemon makes, on exactly its own resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scheduler.aws import shape
+from scheduler.aws.addresses import Account, QueueAddress, dlq_name, read_queue
+from scheduler.aws.errors import translated
+from scheduler.aws.operator_clients import OperatorClients
+from scheduler.config_sections import Aws
+
+
+def worker_policy(
+    account: Account, *, queues: Sequence[QueueAddress], dlqs: Sequence[QueueAddress], table: str, bucket: str
+) -> dict[str, Any]:
+    """Return the policy document for a worker's role.
+
+    The batch calls of SQS are covered by the single ones' actions, and reading an object's head by s3:GetObject. Tasks
+    may name prefixes of their own, so that objects are not limited to one; `rejected/` is among them.
+    """
+    statements = [
+        _allow(
+            "TakeTasks",
+            [
+                "sqs:ChangeMessageVisibility",
+                "sqs:DeleteMessage",
+                "sqs:GetQueueAttributes",
+                "sqs:GetQueueUrl",
+                "sqs:ReceiveMessage",
+            ],
+            [account.queue_arn(queue) for queue in queues],
+        ),
+        _allow(
+            "KeepRefusedMessages", ["sqs:GetQueueUrl", "sqs:SendMessage"], [account.queue_arn(queue) for queue in dlqs]
+        ),
+        _allow(
+            "RecordTasks",
+            ["dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:UpdateItem"],
+            [account.table_arn(table)],
+        ),
+        _allow("StorePictures", ["s3:GetObject", "s3:PutObject"], [account.objects_arn(bucket)]),
+    ]
+    return {"Version": "2012-10-17", "Statement": [statement for statement in statements if statement["Resource"]]}
+
+
+def _allow(sid: str, actions: list[str], resources: list[str]) -> dict[str, Any]:
+    return {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources}
+
+
+def policy_for(aws: Aws, account: Account, *, dlqs: Mapping[str, QueueAddress]) -> dict[str, Any]:
+    """Return the policy for a configuration. `dlqs` are the dead-letter queues, by the configured name or URL of their
+    queues; one that is not among them is taken to have the dead-letter queue that `setup` makes.
+    """
+    queues = {configured: read_queue(configured) for configured in aws.sqs_queue_url}
+    usual = {
+        configured: QueueAddress(name=dlq_name(queue.name), account=queue.account)
+        for configured, queue in queues.items()
+    }
+    return worker_policy(
+        account,
+        queues=list(queues.values()),
+        dlqs=list((usual | dict(dlqs)).values()),
+        table=aws.dynamodb_table,
+        bucket=aws.s3_bucket,
+    )
+
+
+def ask_dlqs(clients: OperatorClients, queues: Sequence[str]) -> dict[str, QueueAddress]:
+    """Return the dead-letter queues that `queues` have now, by name or URL of each. Raises Unavailable."""
+    found: dict[str, QueueAddress] = {}
+    for configured in queues:
+        with translated(f"asking queue {configured} for its dead-letter queue"):
+            url = configured
+            if "/" not in configured:
+                url = clients.sqs.get_queue_url(QueueName=configured)["QueueUrl"]
+            answer = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
+        attributes: dict[Any, str] = dict(answer.get("Attributes", {}))
+        if redrive := shape.redrive(attributes):
+            found[configured] = redrive.dlq
+    return found

@@ -1,0 +1,178 @@
+"""``sd-scheduler local``: everything on this machine, without an AWS account and without a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from scheduler.app import Scheduler
+from scheduler.config import load
+from scheduler.engines.build import build_engines
+from scheduler.local import contact_sheet, demo
+from scheduler.local.world import CHECKPOINTS, LocalWorld
+from scheduler.observe import logging
+from scheduler.session import open_session
+
+FOLDER = Path(".local")
+DEMO_LIMIT_S = 180.0
+STYLES = {"completed": "green", "failed": "red", "processing": "yellow", "cancelled": "magenta"}
+
+
+@click.command("local")
+@click.option("--demo", "is_demo", is_flag=True, help="Run a dozen tasks, show what came of them, and end.")
+@click.option("--seconds-per-step", default=0.05, show_default=True, help="How slow the stand-in engine is.")
+@click.option("--switch-seconds", default=1.0, show_default=True, help="How long it takes to load a checkpoint.")
+@click.option("--health-port", default=0, help="Where /health answers; default: any free port.")
+def local_command(is_demo: bool, seconds_per_step: float, switch_seconds: float, health_port: int) -> None:
+    """Run the scheduler with moto as AWS and a stand-in as the SD WebUI, all on loopback, state under .local/.
+
+    The stand-in paints a picture from prompt and seed; it is no Stable Diffusion, but it behaves like its server.
+
+    \b
+    Examples:
+      sd-scheduler local            and, in another terminal in the same folder:
+      sd-scheduler task submit --local --prompt "a lighthouse at dusk" --wait
+    \b
+      sd-scheduler local --demo     submits a dozen tasks itself; exit 0 if all went as it should
+    """
+    world = LocalWorld(FOLDER, seconds_per_step=seconds_per_step, switch_s=switch_seconds, health_port=health_port)
+    with world, contextlib.ExitStack() as stack:
+        settings = load(world.config, os.environ)
+        if is_demo:
+            log_file = stack.enter_context((FOLDER / "scheduler.log").open("w"))
+            logging.configure(stream=log_file)
+        else:
+            logging.configure()
+        scheduler = Scheduler(settings, build_engines(settings))
+        if not is_demo:
+            _greet(world, scheduler)
+            sys.exit(scheduler.run())
+        verdict: list[int] = []
+        threading.Thread(target=_stop_after, args=(lambda: verdict.append(_demo(world)),), daemon=True).start()
+        code = scheduler.run()
+    sys.exit(verdict[0] if verdict else code or 130)
+
+
+def _greet(world: LocalWorld, scheduler: Scheduler) -> None:
+    host, port = scheduler.health_address
+    click.echo(
+        f"AWS (moto)       {world.endpoint}\n"
+        f"engine stand-in  {world.engine.base_url}\n"
+        f"health           http://{host}:{port}/health\n"
+        f"submit           sd-scheduler task submit --local --prompt 'a lighthouse at dusk' --wait\n"
+        f"stop             Ctrl-C\n",
+        err=True,
+    )
+
+
+def _stop_after(act: Callable[[], object]) -> None:
+    try:
+        act()
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _demo(world: LocalWorld) -> int:
+    """Run the demo, show it, and return the exit code."""
+    console = Console()
+    session = open_session(load(world.config, os.environ))
+    tasks = demo.plan(str(os.getpid()), CHECKPOINTS)
+    console.print(f"Submitting {len(tasks)} tasks: {len(tasks) - 1} good, 1 deliberately bad.")
+    with contextlib.ExitStack() as stack:
+        if console.is_terminal:
+            live = stack.enter_context(Live(console=console, refresh_per_second=8))
+
+            def show(records: Mapping[str, Mapping[str, Any]]) -> None:
+                live.update(_progress_table(tasks, records))
+
+        else:
+            show = _Lines(console)
+        outcomes = demo.run(
+            tasks,
+            session,
+            fetch=world.fetch,
+            folder=world.clear_pictures(),
+            show=show,
+            limit_s=DEMO_LIMIT_S,
+        )
+    sheet = FOLDER / "contact-sheet.png"
+    pictures = [(file.stem, file) for outcome in outcomes for file in outcome.files]
+    contact_sheet.write(pictures, sheet)
+    _print_outcomes(console, outcomes, session.address)
+    wrong = [outcome.task.task_id for outcome in outcomes if not outcome.is_as_meant]
+    console.print(f"{len(pictures)} pictures in {FOLDER / 'images'}, all on one sheet: {sheet}", soft_wrap=True)
+    if wrong:
+        console.print(
+            f"[red]not as meant: {', '.join(wrong)}[/red]; the log is {FOLDER / 'scheduler.log'}", soft_wrap=True
+        )
+        return 1
+    console.print("[green]All good tasks completed, and the bad one failed with its reason.[/green]")
+    return 0
+
+
+class _Lines:
+    """Progress for a pipe: a line whenever a task's status changes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._seen: dict[str, str] = {}
+
+    def __call__(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+        for task_id, record in sorted(records.items()):
+            status = str(record.get("status"))
+            if self._seen.get(task_id) != status:
+                self._seen[task_id] = status
+                self._console.print(f"{task_id}: {status}", soft_wrap=True, highlight=False)
+
+
+def _progress_table(tasks: Sequence[demo.DemoTask], records: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table("task", "status", "progress")
+    for task in tasks:
+        record = records.get(task.task_id, {})
+        status = str(record.get("status", "pending"))
+        percent = 100 if status == "completed" else int(record.get("progress", 0))
+        table.add_row(
+            task.task_id, f"[{STYLES.get(status, 'dim')}]{status}[/]", f"{'█' * (percent // 5):<20} {percent:3d} %"
+        )
+    return table
+
+
+def _print_outcomes(console: Console, outcomes: Sequence[demo.Outcome], address: Callable[[str], str]) -> None:
+    """Print what came of each task, and where each picture is; boxes and colour for a person only."""
+    rows = [_cells(outcome) for outcome in outcomes]
+    if console.is_terminal:
+        table = Table("task", "status", title="What came of them")
+        for column in ("s queued", "s generating", "s uploading"):
+            table.add_column(column, justify="right")
+        table.add_column("pictures, or reason", overflow="fold")
+        for task_id, status, *cells in rows:
+            table.add_row(task_id, f"[{STYLES.get(status, 'dim')}]{status}[/]", *cells)
+        console.print(table)
+    else:
+        console.print("task status s-queued s-generating s-uploading pictures-or-reason")
+        for row in rows:
+            console.print(" ".join(row), soft_wrap=True, highlight=False)
+    for outcome in outcomes:
+        for image, file in zip(outcome.record.get("images", []), outcome.files, strict=True):
+            console.print(f"{address(str(image['key']))}  {file}", soft_wrap=True, highlight=False)
+
+
+def _cells(outcome: demo.Outcome) -> list[str]:
+    record = outcome.record
+    seconds = [
+        f"{int(record[name]) / 1000:.1f}" if name in record else "-"
+        for name in ("queued_ms", "generate_ms", "store_ms")
+    ]
+    said = str(record.get("error_message", "")) or str(len(outcome.files))
+    return [outcome.task.task_id, str(record.get("status", "missing")), *seconds, said]

@@ -1,0 +1,153 @@
+"""Local mode's world: moto, the engine stand-in, the resources and a configuration, all on loopback and under `.local/`.
+
+Only endpoints differ from a real instance: the scheduler that runs in it is the very one.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from scheduler.aws import operator_clients
+from scheduler.aws.addresses import Account
+from scheduler.aws.making import CHANGES, Making
+from scheduler.aws.resources import set_up
+from scheduler.domain.errors import Fatal
+from scheduler.local.standin.process import StandinOptions, StandinProcess
+
+REGION, ACCOUNT = "us-east-1", "123456789012"
+QUEUE, TABLE, BUCKET = "sd-tasks", "sd-tasks", "sd-images"
+CHECKPOINTS = ("standin-dawn.safetensors", "standin-dusk.safetensors")
+START_DEADLINE_S = 60.0
+CONFIG = """\
+# Written by `sd-scheduler local` at its start; what is edited here lasts until then.
+[aws]
+aws_region = {region}
+sqs_queue_url = {queue}
+dynamodb_table = {table}
+s3_bucket = {bucket}
+
+[sd_api]
+sd_api_base_url = {engine}
+
+[scheduler]
+poll_interval = 2
+stop_grace_s = 20
+health_port = {health_port}
+"""
+
+
+class LocalWorld:
+    """A context manager: on entry everything is up and `os.environ` points at it; on exit nothing is left running."""
+
+    def __init__(self, folder: Path, *, seconds_per_step: float, switch_s: float, health_port: int) -> None:
+        self.folder = folder
+        self.config = folder / "conf.ini"
+        self.environment_file = folder / "environment"
+        self.endpoint = ""
+        self._health_port = health_port
+        self._clients: operator_clients.OperatorClients | None = None
+        self._emulator: subprocess.Popen[bytes] | None = None
+        self.engine = StandinProcess(
+            StandinOptions(seconds_per_step=seconds_per_step, switch_seconds=switch_s, checkpoints=CHECKPOINTS)
+        )
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.engine.start()
+            self.endpoint = self._start_emulator()
+            environment = self._environment()
+            os.environ.update(environment)
+            self._write(environment)
+            self._create()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self.environment_file.unlink(missing_ok=True)
+        self.engine.kill()
+        if self._emulator is not None:
+            self._emulator.kill()
+            self._emulator.wait()
+            for pipe in (self._emulator.stdin, self._emulator.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+    def _start_emulator(self) -> str:
+        """Start moto as a child that ends with this process, and return its address. Raises Fatal."""
+        self._emulator = subprocess.Popen(
+            [sys.executable, "-m", "scheduler.local.emulator"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is for this process, which then stops that one
+        )
+        out = self._emulator.stdout
+        end_s = time.monotonic() + START_DEADLINE_S
+        while out is not None and time.monotonic() < end_s:
+            if select.select([out], [], [], 0.2)[0]:
+                line = out.readline().decode()
+                if not line:
+                    break
+                if line.startswith("listening on "):
+                    return line.removeprefix("listening on ").strip()
+        raise Fatal("the AWS emulator did not start: is the `local` dependency group installed (make install)?")
+
+    def _environment(self) -> Mapping[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def _write(self, environment: Mapping[str, str]) -> None:
+        self.config.write_text(
+            CONFIG.format(
+                region=REGION,
+                queue=QUEUE,
+                table=TABLE,
+                bucket=BUCKET,
+                engine=self.engine.base_url,
+                health_port=self._health_port,
+            )
+        )
+        self.environment_file.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+
+    def _create(self) -> None:
+        self._clients = operator_clients.build(REGION)
+        making = Making(clients=self._clients, account=Account(number=ACCOUNT, region=REGION))
+        for outcome in set_up(making, queues=[QUEUE], table=TABLE, bucket=BUCKET):
+            if outcome.state not in CHANGES:
+                raise Fatal(f"{outcome.resource}: {outcome.told} {outcome.detail}")
+
+    def fetch(self, key: str) -> bytes:
+        """Return the object under `key` of the local bucket."""
+        if self._clients is None:
+            raise Fatal("local mode is not up")
+        body = self._clients.s3.get_object(Bucket=BUCKET, Key=key)["Body"]
+        with body:
+            return body.read()
+
+    def clear_pictures(self) -> Path:
+        """Return the folder for pictures, empty."""
+        folder = self.folder / "images"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder

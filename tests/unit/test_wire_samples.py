@@ -1,0 +1,70 @@
+"""Every sample message and record beside what it is expected to become."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler.domain.errors import Rejected
+from scheduler.domain.task import Task
+from scheduler.wire import predecessor
+from scheduler.wire.recognise import recognise
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "messages"
+BODIES = sorted(SAMPLES.rglob("*.body"))
+RECORDS = sorted(SAMPLES.rglob("*.record.json"))
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}/{path.name.partition('.')[0]}"
+
+
+def expected_of(path: Path) -> dict[str, Any]:
+    return json.loads((path.parent / f"{path.name.partition('.')[0]}.expected.json").read_text())
+
+
+def outcome(found: Task | str) -> dict[str, Any]:
+    return {"reference": found} if isinstance(found, str) else {"task": asdict(found)}
+
+
+def check(expected: dict[str, Any], call: Any) -> None:
+    if "rejected" not in expected:
+        assert outcome(call()) == expected
+        return
+    with pytest.raises(Rejected) as caught:
+        call()
+    assert caught.value.field == expected["rejected"]["field"]
+    assert expected["rejected"]["says"] in caught.value.message
+
+
+@pytest.mark.parametrize("path", BODIES, ids=name_of)
+def test_a_body_becomes_what_is_written_beside_it(path):
+    check(expected_of(path), lambda: recognise(path.read_bytes().decode()))
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=name_of)
+def test_a_record_becomes_what_is_written_beside_it(path):
+    record = json.loads(path.read_text())
+    check(expected_of(path), lambda: predecessor.parse_record(record["taskId"], record))
+
+
+def test_every_expectation_has_its_sample_and_every_folder_both_kinds():
+    sampled = {name_of(path) for path in [*BODIES, *RECORDS]}
+    expected = sorted(SAMPLES.rglob("*.expected.json"))
+    assert {name_of(path) for path in expected} == sampled
+    for folder in ("own", "predecessor", "records"):
+        kinds = {"rejected" in json.loads(path.read_text()) for path in expected if path.parent.name == folder}
+        assert kinds == {True, False}
+
+
+def test_the_order_and_spacing_of_keys_do_not_change_the_fingerprint_but_the_request_does():
+    prints = {
+        name: expected_of(SAMPLES / "own" / f"{name}.body")["task"]["fingerprint"]
+        for name in ("txt2img", "txt2img_spaced", "nulls_are_absent", "every_field", "empty_payload", "img2img")
+    }
+    assert prints["txt2img"] == prints["txt2img_spaced"] == prints["nulls_are_absent"]
+    assert len(set(prints.values())) == 4
