@@ -13,6 +13,7 @@ from botocore.exceptions import (
     NoRegionError,
     PartialCredentialsError,
 )
+from botocore.parsers import ResponseParserError
 
 from scheduler.domain.errors import AccessDenied, Unavailable
 
@@ -56,5 +57,6 @@ def translated(doing: str) -> Iterator[None]:
     except ClientError as error:
         kind = AccessDenied if code_of(error) in DENIED else Unavailable
         raise kind(f"{doing}: {error}") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
+        # An answer that is none of AWS's (a proxy's page of HTML) cannot be parsed, and is no BotoCoreError.
         raise Unavailable(f"{doing}: {error}") from error

@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from scheduler import config
+from scheduler.cli.supervise import supervisor_command
 from scheduler.domain.errors import ConfigError
 
 WRONG_CONFIGURATION = 2
@@ -144,3 +145,6 @@ def _print_table(rows: list[config.Shown]) -> None:
         style = "dim" if row.source == "default" else ""
         table.add_row(*(Text(cell, style=style, overflow="fold") for cell in row))
     Console().print(table)
+
+
+config_group.add_command(supervisor_command)

@@ -12,7 +12,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 REDACTED = "***"
 SECRET_NAME = re.compile(
-    r"password|passwd|secret|token|api_?key|api_auth|authorization|credential|signature", re.IGNORECASE
+    r"password|passwd|secret|token|api[_-]?key|api_auth|authorization|credential|signature", re.IGNORECASE
 )
 MAX_CHARS = 1000
 """No field of a log line is longer: prompts and engines' words may be."""

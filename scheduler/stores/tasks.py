@@ -32,6 +32,7 @@ FREE = (
     " OR {status} = {:pending} OR ({status} = {:processing} AND {lease_until} <= {:now})"
 )
 UNMARKED = "attribute_not_exists({cancel_requested}) OR {cancel_requested} = {:no}"
+RUN_STATE = ("progress", "step", "eta_s", "cancel_requested")
 _DAY_S = 86400
 
 
@@ -65,7 +66,7 @@ class DynamoTaskStore:
         self._max_runs = max_runs
         self._ttl_s = record_ttl_days * _DAY_S
         self._renewed: set[str] = set()
-        """Owners of claims that were renewed: only their records have progress to remove at the end."""
+        """Owners of claims that were renewed: only they, or holders before them, left anything of `RUN_STATE`."""
 
     def read(self, task_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the records that exist among at most 100 ids, read consistently. Raises Unavailable."""
@@ -146,7 +147,7 @@ class DynamoTaskStore:
                 answer = self._client.update_item(
                     TableName=self._table,
                     Key=self._key(task.task_id),
-                    ReturnValues="UPDATED_NEW",
+                    ReturnValues="ALL_NEW",  # `tries` is not updated here, and the claim must know it
                     **update.arguments(),
                 )
             except ClientError as error:
@@ -164,6 +165,7 @@ class DynamoTaskStore:
             # A renewal brings nothing back unless its condition fails, which the mark of a cancellation makes it do.
             record = _record_of(lost)
             if not (record and _is_held(record, claim) and record.get("status") == "processing"):
+                self._renewed.discard(claim.owner)
                 raise
         else:
             return False
@@ -171,6 +173,7 @@ class DynamoTaskStore:
         return True
 
     def _renew(self, claim: Claim, condition: str | None, *, lease_s: float, progress: Progress | None) -> None:
+        self._renewed.add(claim.owner)
         update = Update().set(lease_until=self._clock.now() + lease_s)
         if progress is not None:
             update.set(progress=progress.percent, step=progress.step, eta_s=progress.eta_s)
@@ -195,6 +198,7 @@ class DynamoTaskStore:
             record = _record_of(lost)
             if not (record and _is_held(record, claim) and record.get("status") == "pending"):
                 raise
+        self._renewed.discard(claim.owner)
 
     def complete(self, claim: Claim, task: Task, result: Result) -> None:
         """Write the good end. Raises LeaseLost, Unavailable; calling it again does no harm."""
@@ -224,8 +228,8 @@ class DynamoTaskStore:
         self, claim: Claim, task: Task, update: Update, status: str, *, error: str, addresses: Sequence[str] = ()
     ) -> None:
         self._final(update, status, task.format, error=error, addresses=addresses)
-        if claim.owner in self._renewed:
-            update.remove("progress", "step", "eta_s", "cancel_requested")
+        if claim.attempt > 1 or claim.owner in self._renewed or status == "cancelled":
+            update.remove(*RUN_STATE)
         update.when(HELD, **_holder(claim))
         self._write(claim.task_id, update, doing="finishing")
         self._renewed.discard(claim.owner)
@@ -237,6 +241,7 @@ class DynamoTaskStore:
         the record, makes no sense. Raises Unavailable.
         """
         update = Update().set(owner="closed")  # so that a holder who comes back late is fenced off
+        update.remove(*RUN_STATE)
         if failure is not None:
             update.set(**_failure_item(failure))
         form = Format.PREDECESSOR if "requestData" in record or "taskStatus" in record else Format.OWN

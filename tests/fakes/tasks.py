@@ -82,7 +82,7 @@ class FakeTaskStore:
     def _take(self, record: Record, task: Task, message: Message, *, owner: str, lease_s: float, resent: bool) -> None:
         now = self._clock.now()
         if resent:
-            _drop(record, "runs", "error", "error_message", "finished_at", "tries", "first_try_at")
+            _drop(record, "runs", "error", "error_message", "finished_at", "tries", "first_try_at", "cancel_requested")
             if task.format is Format.PREDECESSOR:
                 _drop(record, "processRes", "processTime")
                 record["taskStatus"] = "waiting"
@@ -94,6 +94,7 @@ class FakeTaskStore:
         if task.runtime:
             record.setdefault("runtime", task.runtime)
         record |= {"status": "processing", "owner": owner, "lease_until": now + lease_s, "updated_at": int(now)}
+        record["worker"] = self._worker
         record["attempt"] = record.get("attempt", 0) + 1
         record["runs"] = record.get("runs", 0) + 1
         _drop(record, "expires_at")
@@ -151,7 +152,6 @@ class FakeTaskStore:
             record |= {"generate_ms": times.generate_ms, "store_ms": times.store_ms}
             told = {"checkpoint": result.checkpoint, "sampler": result.sampler, "warnings": list(result.warnings)}
             record |= {name: value for name, value in told.items() if value}
-            _drop(record, "error", "error_message")
             addresses = [self._address(image.key) for image in result.images]
             self._finish(record, "completed", task.format, error="", addresses=addresses)
 
@@ -198,7 +198,7 @@ class FakeTaskStore:
     def _finish(self, record: Record, status: str, form: Format, *, error: str, addresses: Sequence[str] = ()) -> None:
         now = self._clock.now()
         _drop(record, *RUN_STATE, "cancel_requested")
-        record |= {"status": status, "updated_at": int(now), "finished_at": now, "worker": self._worker}
+        record |= {"status": status, "updated_at": int(now), "finished_at": now}
         record["expires_at"] = math.ceil(now) + self._ttl_s
         if form is Format.PREDECESSOR:
             record |= predecessor.finished(addresses, error, now=now)

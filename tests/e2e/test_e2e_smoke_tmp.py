@@ -1,0 +1,15 @@
+import time
+def test_a(world, engine, start):
+    t=time.monotonic()
+    e=engine()
+    print("engine", time.monotonic()-t); t=time.monotonic()
+    for n in range(20): world.send_task(f"p {n}", seed=n, batch=2 if n%5==0 else 1)
+    world.refer("old one")
+    d=start(world.conf(e.base_url))
+    d.wait_for("scheduler_starting"); print("starting", time.monotonic()-t)
+    d.started(); print("started", time.monotonic()-t)
+    world.until_done(); print("done", time.monotonic()-t)
+    world.assert_all_completed()
+    print(d.health())
+    assert d.stop()==0; print("stopped", time.monotonic()-t)
+    print(d.tail())
