@@ -53,6 +53,8 @@ PROGRESS_PERIOD_S = 2.0
 FACTS_PERIOD_S = 300.0
 """How often the queue is asked for its facts again, which shows how this host's clock stands."""
 MIN_FREE_BYTES = 200 * 1024 * 1024
+POLL_MARGIN_S = 2.0
+"""How much later than it should the answer to the last long poll may come and still be put back."""
 LOOP_DIED = 70
 """Exit code when a loop ended by an error: supervisord starts us again."""
 
@@ -287,19 +289,22 @@ class Scheduler:
         """Stop in order, within the grace: nothing new, what has not started goes back, what runs may finish."""
         stop, threads, processor = self._stop, self._threads, self._processor
         stop.set(self._settings.scheduler.stop_grace_s)
+        polled_s = self._clock.monotonic() + self._settings.scheduler.poll_interval + POLL_MARGIN_S
         log.info("scheduler_stopping", why=why, held=len(self._held.all()))
         if processor is None:
             return
         self._return_unstarted(processor)
-        threads.join("receive", stop.left_s)
-        threads.join("prepare", stop.left_s)
+        # A long poll that outlasts the grace must not keep the running task from being given back in time.
+        threads.join("receive", stop.work_left_s)
+        threads.join("prepare", stop.work_left_s)
         self._return_unstarted(processor)
-        if not threads.join("engine", lambda: max(0.0, stop.work_until_s - self._clock.monotonic())):
+        if not threads.join("engine", stop.work_left_s):
             for lane in self._lanes:
                 if (running := lane.running) is not None and running.run is not None:
                     log.warning("run_interrupted", task_id=running.task.task_id)
                     lane.engine.interrupt(running.run)
             threads.join("engine", stop.left_s)
+        threads.join("prepare", stop.left_s)
         self._return_unstarted(processor)  # an engine that went away left its task here
         threads.join("decode", stop.left_s)
         for _ in range(STORE_THREADS):
@@ -307,6 +312,8 @@ class Scheduler:
         threads.join("store", stop.left_s)
         processor.deletions.put(None)
         threads.join("delete", stop.left_s)
+        threads.join("receive", lambda: max(0.0, polled_s - self._clock.monotonic()))  # it puts back what it brings
+        self._return_unstarted(processor)  # unless it was at that already when the stop began
         self._keepers_stop.set()
         threads.join("keep", lambda: min(5.0, stop.left_s()))
         left = [held.task.task_id for held in self._held.all()]

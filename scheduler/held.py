@@ -31,7 +31,7 @@ class State(StrEnum):
 
 UNSTARTED = frozenset({State.WAITING, State.PREPARING, State.READY})
 CLAIMED = frozenset({State.READY, State.RUNNING, State.FINISHING})
-DEEPEN_S = 0.5
+DEEPEN_S = 0.2
 """How long a task at most waits for others of the loaded checkpoint to come in before it makes the engine switch."""
 Title = Callable[[str | None], str | None]
 LOOK_AHEAD = 64
@@ -222,7 +222,7 @@ class HeldTasks:
         """Return how much there is to render yet, for engines that have the titles `loaded`."""
         with self.lock:
             now = self._clock.monotonic()
-            seconds, waiting, unstarted, titles = 0.0, 0, 0, set(loaded)
+            seconds, waiting, unstarted, titles = 0.0, 0, 0, set(loaded) - {None}
             for held in self._tasks.values():
                 if held.state in UNSTARTED or held.state is State.RUNNING:
                     expected = self.pace.expected_s(held.work) or 0.0

@@ -38,6 +38,10 @@ class StopSignal:
         """Wait at most so long; True when we are stopping."""
         return self._event.wait(seconds)
 
+    def work_left_s(self) -> float:
+        """Return the seconds that running work may still take, infinite while nothing stops, never negative."""
+        return max(0.0, self.work_until_s - self._clock.monotonic())
+
     def left_s(self) -> float:
         """Return the seconds until the deadline, infinite while nothing stops, never negative."""
         return max(0.0, self.deadline_s - self._clock.monotonic())

@@ -99,4 +99,5 @@ class Lane:
         """Return the title of the checkpoint that will be loaded after what runs and is in line, as far as known."""
         if self.running is not None or self._in_line > 1 or self._ready:
             return self._last_title
-        return self.engine.loaded()
+        # An engine that has not rendered yet has loaded, or will load first, what its own option names.
+        return self.engine.loaded() or self.engine.title(None)

@@ -6,7 +6,7 @@ import threading
 
 from scheduler.domain.errors import EngineDown, Interrupted, SchedulerError
 from scheduler.domain.ports import Clock
-from scheduler.held import Held, HeldTasks, State
+from scheduler.held import DEEPEN_S, Held, HeldTasks, State
 from scheduler.loops.lane import Lane
 from scheduler.stop import StopSignal
 from scheduler.task_processor import MAX_UNSTARTED_S, TaskProcessor
@@ -73,7 +73,7 @@ class PrepareLoop:
         held = self._lane.choose()
         if held is None:
             self._processor.return_unstarted(older_than_s=MAX_UNSTARTED_S, reason="unstarted")
-            self._held.choice.wait(seen, 0.5)
+            self._held.choice.wait(seen, DEEPEN_S)
         elif self._prepare(held):
             self._lane.offer(held)
         else:

@@ -129,10 +129,10 @@ class DynamoTaskStore:
             update.when("attribute_not_exists({fingerprint}) OR {fingerprint} = {:print}", print=task.fingerprint)
         if task.runtime:
             update.set_once(runtime=task.runtime)
-        update.add(attempt=1).remove("expires_at")
+        update.add(attempt=1)
         if resent:
             update.set(runs=1).remove(
-                "error", "error_message", "finished_at", "tries", "first_try_at", "cancel_requested"
+                "error", "error_message", "finished_at", "tries", "first_try_at", "cancel_requested", "expires_at"
             )
             update.when("{status} = {:failed}", failed="failed")
             if task.format is Format.PREDECESSOR:
