@@ -211,11 +211,19 @@ def test_long_poll_is_woken_by_a_message(line: Line) -> None:
 
 def test_extension_keeps_a_message_hidden(line: Line) -> None:
     line.send(BODY)
-    line.lease(1)
+    line.lease(3)
     message = line.one()
     line.lease(30)
     assert line.queue.extend([message.receipt]) == []
-    assert line.after(2) == []
+    assert line.after(4) == []
+
+
+def test_extension_is_for_one_lease_from_now(line: Line) -> None:
+    line.send(BODY)
+    message = line.one()
+    line.lease(1)
+    assert line.queue.extend([message.receipt]) == []
+    assert [again.message_id for again in line.after(5)] == [message.message_id]
 
 
 def test_give_back_shows_a_message_at_once(line: Line) -> None:
@@ -237,13 +245,12 @@ def test_give_back_with_a_delay_shows_it_after_that(line: Line) -> None:
 @pytest.mark.parametrize("call", ["extend", "give_back"])
 def test_receipt_that_is_none_is_returned_and_the_others_are_served(line: Line, call: str) -> None:
     line.send(BODY)
-    line.lease(1 if call == "extend" else 30)
     message = line.one()
-    line.lease(30)
     receipts = ["no-receipt-of-ours", message.receipt]
     if call == "extend":
+        line.lease(1)
         assert line.queue.extend(receipts) == ["no-receipt-of-ours"]
-        assert line.after(2) == []
+        assert len(line.after(5)) == 1
     else:
         assert line.queue.give_back(receipts, delay_s=0) == ["no-receipt-of-ours"]
         assert len(line.queue.receive(10, wait_s=1)) == 1

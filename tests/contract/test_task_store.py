@@ -429,6 +429,15 @@ def test_claim_for_a_message_sent_again_can_itself_be_sent_twice(records: Record
     assert records.claimed(owner="again") == first
 
 
+def test_cancellation_that_came_too_late_does_not_cancel_the_task_sent_again(records: Records) -> None:
+    claim = records.claimed()
+    records.store.request_cancel("task-1")
+    records.store.fail(claim, own_task(), FAILURE)
+    records.clock.advance(10)
+    again = records.claimed(owner="again")
+    assert records.store.renew(again, lease_s=LEASE_S, progress=None) is False
+
+
 @pytest.mark.parametrize("status", ["pending", "processing", "completed", "failed", "cancelled"])
 def test_id_of_another_request_is_a_conflict_and_changes_nothing(records: Records, status: str) -> None:
     task, other = own_task(), own_task(prompt="a hound", steps=20)
