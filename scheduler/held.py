@@ -1,6 +1,6 @@
 """What this process holds: every task between receive and delete, with its receipts, its state and why.
 
-One lock, one condition. It does no I/O; the loops ask it what to do next and tell it what they did.
+One lock, three topics to wait for. It does no I/O; the loops ask it what to do next and tell it what they did.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ class Held:
     generate_ms: int = 0
     started_s: float = 0.0
     rendered_s: float = 0.0
+    failed_at_s: float | None = None
+    """When its failure was written, epoch seconds: messages sent later ask for another run."""
 
     @property
     def receive_count(self) -> int:
@@ -109,12 +111,13 @@ class HeldTasks:
         self._is_deepening = False
 
     def join(self, task_id: str, message: Message) -> bool:
-        """Add a delivery to the task if it is held; the same message again replaces its receipt."""
+        """Add a reference's delivery to its task if that is held; the same message again replaces its receipt."""
         with self.lock:
             held = self._tasks.get(task_id)
-            if held is not None:
-                held.messages[message.message_id] = message
-            return held is not None
+            if held is None or not held.task.by_reference:
+                return False
+            held.messages[message.message_id] = message
+            return True
 
     def take_in(self, task: Task, message: Message) -> Held:
         """Hold `task`, or join its message to the one held. Raises Rejected when the id means another request."""

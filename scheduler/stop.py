@@ -38,6 +38,11 @@ class StopSignal:
         """Wait at most so long; True when we are stopping."""
         return self._event.wait(seconds)
 
+    def pause(self, seconds: float) -> None:
+        """Wait before another try: at most so long, while we stop only briefly, and never past the deadline."""
+        if self.wait(seconds):
+            threading.Event().wait(min(0.5, self.left_s()))
+
     def work_left_s(self) -> float:
         """Return the seconds that running work may still take, infinite while nothing stops, never negative."""
         return max(0.0, self.work_until_s - self._clock.monotonic())

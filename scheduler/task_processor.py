@@ -37,6 +37,8 @@ MISSING_RECORD_S = 300.0
 MAX_UNSTARTED_S = 600.0
 """What is held and not started for so long goes back, for a host whose engine works."""
 DELETE_ATTEMPTS = 5
+RESENT_DELAY_S = 2.0
+"""A message that asks for a failed task anew comes back after the old one's delete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,8 @@ class TaskProcessor:
             try:
                 self._take_in(predecessor.parse_record(task_id, record), message)
             except Rejected as error:
-                self._close_bad_record(task_id, record, error)
+                if "requestData" in record or "taskStatus" in record:  # else it is another format's, and none of ours
+                    self._close_bad_record(task_id, record, error)
                 self.refuse(message, error)
 
     def _take_in(self, task: Task, message: Message) -> None:
@@ -159,7 +162,8 @@ class TaskProcessor:
     def claim(self, held: Held) -> bool:
         """Claim a task in PREPARING; when that is refused, see to its messages and return False."""
         owner = secrets.token_hex(8)
-        message = min(self._held.receipts(held), key=lambda m: m.sent_at_s)
+        # The newest: sent after a failure, it asks for another run, whatever older copies are held with it.
+        message = max(self._held.receipts(held), key=lambda m: m.sent_at_s)
         sent_s = self._clock.monotonic()
 
         def claim() -> Any:
@@ -183,7 +187,7 @@ class TaskProcessor:
         log.info("claim_refused", task_id=task_id, reason=refused.reason.value)
         match refused.reason:
             case Refusal.DUPLICATE:
-                self.delete(held)
+                self.delete(held, failed_at_s=_failed_at_s(record))
             case Refusal.ELSEWHERE:
                 wait_s = wait_elsewhere_s(record, now=self._clock.now(), receive_count=held.receive_count)
                 self.give_back(held, wait_s, reason="elsewhere")
@@ -206,14 +210,14 @@ class TaskProcessor:
         self._held.drop(held)
 
     def _close(self, held: Held, record: Mapping[str, Any], status: str, failure: Failure | None) -> None:
-        task_id = held.task.task_id
+        task_id, began_at_s = held.task.task_id, self._clock.now()
         try:
             closed = self.insist(held, lambda: self._tasks.close_unclaimed(task_id, record, status, failure))
         except Unavailable:
             closed = False
         if closed:
             self._ended(task_id, status, error=failure.message if failure else None)
-            self.delete(held)
+            self.delete(held, failed_at_s=began_at_s if failure else None)
         else:
             self.give_back(held, backoff_s(1), reason="changed")
 
@@ -280,10 +284,10 @@ class TaskProcessor:
                 known = self.insist(held, lambda: self._with_tries(claim))
             decision = decide(error, known, max_runs=self._terms.max_runs, now=self._clock.now())
             if isinstance(decision, Fail):
-                failure = decision.failure
+                failure, began_at_s = decision.failure, self._clock.now()
                 self.insist(held, lambda: self._tasks.fail(claim, task, failure))
                 self._ended(task.task_id, "failed", kind=failure.kind, error=failure.message, field=failure.field)
-                self.delete(held)
+                self.delete(held, failed_at_s=began_at_s)
             else:
                 kind = getattr(error, "kind", "error")
                 log.warning("task_will_be_retried", task_id=task.task_id, kind=kind, error=str(error), runs=claim.runs)
@@ -355,13 +359,20 @@ class TaskProcessor:
             except Unavailable as error:
                 log.warning("give_back_failed", messages=len(receipts), error=str(error))
 
-    def delete(self, held: Held) -> None:
-        """Hand a task with its end written to the deleter; its messages are kept alive until then."""
+    def delete(self, held: Held, *, failed_at_s: float | None = None) -> None:
+        """Hand a task with its end written to the deleter; its messages are kept alive until then.
+
+        `failed_at_s` (epoch seconds, not after the record's `finished_at`) is when it failed, if it did: a message
+        sent after that asks for another run, and goes back instead.
+        """
+        held.failed_at_s = failed_at_s
         self._held.move(held, State.DELETING)
         self.deletions.put(held)
 
     def delete_batch(self, batch: Sequence[Held]) -> list[Held]:
         """Delete the messages of finished tasks; return those tasks that still have one. Raises Unavailable."""
+        for held in batch:
+            self._put_back_resent(held)
         found = [(held, message) for held in batch for message in self._held.receipts(held)]
         for queue in sorted({message.queue for _, message in found}):
             part = [(held, message) for held, message in found if message.queue == queue]
@@ -370,6 +381,15 @@ class TaskProcessor:
                 if message.receipt not in failed:
                     self._held.acknowledge(held, [message])
         return [held for held in batch if self._held.receipts(held)]
+
+    def _put_back_resent(self, held: Held) -> None:
+        failed_at_s = held.failed_at_s
+        if failed_at_s is None:
+            return
+        resent = [message for message in self._held.receipts(held) if message.sent_at_s > failed_at_s]
+        if resent:
+            self._put_back(resent, 0.0 if self._stop.is_set() else RESENT_DELAY_S, reason="resent")
+            self._held.acknowledge(held, resent)
 
     def forget_undeletable(self, held: Held) -> None:
         """Let go of messages whose deletion SQS keeps refusing; a redelivery will be known as a duplicate."""
@@ -413,17 +433,16 @@ class TaskProcessor:
                         log.warning("aws_unavailable", task_id=held.task.task_id, error=str(error))
                     if self._stop.left_s() <= 0:
                         raise
-                    self._pause(min(15.0, 0.5 * 2.0 ** min(times - 1, 6)))
+                    self._stop.pause(min(15.0, 0.5 * 2.0 ** min(times - 1, 6)))
         finally:
             if times:
                 with self._troubles_lock:
                     self._troubles.pop(held.task.task_id, None)
                 held.why = ""
 
-    def _pause(self, seconds: float) -> None:
-        """Wait, but while we stop only briefly and never past the deadline."""
-        if self._stop.wait(seconds):
-            threading.Event().wait(min(0.5, self._stop.left_s()))
+
+def _failed_at_s(record: Mapping[str, Any]) -> float | None:
+    return float(record.get("finished_at", 0)) if record.get("status") == "failed" else None
 
 
 def _timing_fields(timings: Timings) -> dict[str, object]:

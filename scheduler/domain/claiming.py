@@ -59,6 +59,8 @@ def judge(
         return Refusal.OURS
     if record.get("fingerprint", task.fingerprint) != task.fingerprint:
         return Refusal.CONFLICT
+    if not task.by_reference and "requestData" in record:
+        return Refusal.CONFLICT  # the id is that of a request which lies in its record
     if status == "failed" and sent_at_s > float(record.get("finished_at", 0)):
         return Refusal.RESENT
     if status in FINAL or (status is None and record.get("taskStatus", "waiting") != "waiting"):

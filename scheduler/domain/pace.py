@@ -22,6 +22,8 @@ MIN_WORK, MAX_WORK = 1e-3, 1e6
 """Bounds of `work_size`: what lies beyond is nonsense, and must not upset the averages or the arithmetic."""
 
 MOST_AHEAD = 4
+MOST_UNSTARTED = 100
+"""However short the tasks seem, no more than so many are held unstarted for an engine."""
 
 
 def work_size(payload: Mapping[str, Any]) -> float:
@@ -120,6 +122,7 @@ def ask_for(in_hand: InHand, *, mean_s: float | None, target_s: float, engines: 
     and the work is mixed, more may wait, so that the loaded checkpoint can go first: `WINDOW_S` of work or
     `WINDOW_TASKS`, whichever is less; while nothing is known, each receive may ask for twice the last.
     """
+    most = min(most, MOST_UNSTARTED * engines - in_hand.unstarted)
     window = WINDOW_TASKS * engines - in_hand.waiting if in_hand.is_mixed and last_full else 0
     if mean_s is None:
         return max(0, min(most, max(engines - in_hand.unstarted, min(window, 2 * last_full))))

@@ -112,7 +112,7 @@ class DeleteLoop:
             if self._failures == 0:
                 log.warning("delete_failed", error=str(error))
             self._failures += 1
-            self._stop.wait(min(15.0, 0.5 * 2.0 ** min(self._failures, 5)))
+            self._stop.pause(min(15.0, 0.5 * 2.0 ** min(self._failures, 5)))
             return batch
         self._failures = 0
         again = []
@@ -125,5 +125,5 @@ class DeleteLoop:
                 self._attempts[held.task.task_id] = times
                 again.append(held)
         if again:
-            self._stop.wait(1.0)
+            self._stop.pause(1.0)
         return again

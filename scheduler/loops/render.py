@@ -19,7 +19,8 @@ log = structlog.get_logger()
 FATALS_IN_A_ROW = 3
 IDLE_PROBE_S = 5.0
 FIRST_PROBE_S, MAX_PROBE_S = 0.5, 5.0
-SICK_PROBE_S = 60.0
+FIRST_SICK_PROBE_S, MAX_SICK_PROBE_S = 5.0, 60.0
+"""A probe of a sick host is a golden task, so each waits twice as long as the one before."""
 
 Outcome = Answer | SchedulerError
 
@@ -51,6 +52,7 @@ class RenderLoop:
         self._deadline_s = deadline_s
         self._fatals = 0
         self._probe_s = FIRST_PROBE_S
+        self._sick_probe_s = FIRST_SICK_PROBE_S
         self._idle_since_s = clock.monotonic()
         self._probed_s = clock.monotonic()
         self._unsettled: list[Callable[[], None]] = []
@@ -67,14 +69,17 @@ class RenderLoop:
 
     def cycle(self) -> None:
         """Bring the engine up, or render one task, or look after an idle engine."""
-        if self._unsettled and (not self._lane.is_ready or self._processor.trouble):
-            self._settle()
         following = self._lane.peek()
-        if following is not None and self._clock.monotonic() - following.received_s > MAX_UNSTARTED_S:
+        is_held_up = self._processor.trouble or (following is not None and self._is_stale(following))
+        if self._unsettled and (is_held_up or not self._lane.is_ready):
+            self._settle()
+        if following is not None and (following.is_lost or following.is_cancelled):
+            self._dismiss()
+        elif following is not None and self._clock.monotonic() - following.received_s > MAX_UNSTARTED_S:
             self._decline("it could not be started for ten minutes")
         elif not self._lane.is_ready:
             self._await_engine()
-        elif self._processor.trouble or (following is not None and self._is_stale(following)):
+        elif is_held_up:
             # A finished result that cannot be stored is kept, and another beside it would be at risk too; and a claim
             # that could not be renewed in time may be another's by now.
             self._stop.wait(0.2)
@@ -84,6 +89,11 @@ class RenderLoop:
     def _is_stale(self, held: Held) -> bool:
         """Tell whether the lease may have run out, judged from when its last renewal was sent."""
         return self._clock.monotonic() - held.renewed_s > self._lease_s
+
+    def _dismiss(self) -> None:
+        """Pass on unrun the next in line, which is another's by now or was cancelled; no engine is needed for that."""
+        if (held := self._lane.withdraw()) is not None:
+            self._pass_on(held, Interrupted())
 
     def _decline(self, why: str) -> None:
         """Give back unrun what is in line."""
@@ -197,7 +207,7 @@ class RenderLoop:
             self._sick(str(error))
         else:
             self._lane.is_healthy = True
-            self._probe_s = FIRST_PROBE_S
+            self._probe_s, self._sick_probe_s = FIRST_PROBE_S, FIRST_SICK_PROBE_S
             self._idle_since_s = self._clock.monotonic() if not self._lane.is_ready else self._idle_since_s
             self._metrics.engine_up.labels(self._lane.engine.name).set(1)
             if self._lane.set_ready(ready=True):
@@ -222,13 +232,14 @@ class RenderLoop:
 
     def _sick(self, why: str) -> None:
         self._lane.is_healthy = False
-        self._probe_s = SICK_PROBE_S
+        self._probe_s = self._sick_probe_s
+        self._sick_probe_s = min(MAX_SICK_PROBE_S, self._sick_probe_s * 2)
         self._down(f"unhealthy: {why}")
         log.error(
             "host_unhealthy",
             engine=self._lane.engine.name,
             why=why,
-            advice="look at the GPU and at the engine's log; it is probed every minute",
+            advice="look at the GPU and at the engine's log; it is probed again within a minute",
         )
         self._decline(f"the host is unhealthy: {why}")
         if not any(lane.is_healthy for lane in self._lanes):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
@@ -18,6 +19,7 @@ from scheduler.domain.claiming import Refusal, Refused, judge
 from scheduler.domain.errors import Counts, LeaseLost, Unavailable
 from scheduler.domain.ports import Clock
 from scheduler.domain.task import Claim, Failure, Format, Message, Progress, Result, StoredImage, Task
+from scheduler.stores.claim_updates import FREE, UNMARKED, Claiming
 from scheduler.stores.expressions import Update, decode, encode
 from scheduler.wire import predecessor
 
@@ -27,11 +29,6 @@ if TYPE_CHECKING:
 INDEX = "status-created_at-index"
 KEY_NAMES = ("task_id", "taskId")
 HELD = "{owner} = {:owner} AND {attempt} = {:attempt}"
-FREE = (
-    "(attribute_not_exists({status}) AND (attribute_not_exists({taskStatus}) OR {taskStatus} = {:waiting}))"
-    " OR {status} = {:pending} OR ({status} = {:processing} AND {lease_until} <= {:now})"
-)
-UNMARKED = "attribute_not_exists({cancel_requested}) OR {cancel_requested} = {:no}"
 RUN_STATE = ("progress", "step", "eta_s", "cancel_requested")
 _DAY_S = 86400
 
@@ -92,67 +89,59 @@ class DynamoTaskStore:
         Raises Unavailable when DynamoDB does not answer; the claim may then hold, and calling again with the same
         `owner` finds that out.
         """
-        answer = self._claim(task, message, owner=owner, lease_s=lease_s, resent=False)
-        for _ in range(2):
-            if isinstance(answer, Claim):
-                return answer
+        claiming = Claiming(
+            task=task,
+            message=message,
+            owner=owner,
+            worker=self._worker,
+            now=self._clock.now(),
+            lease_s=lease_s,
+            max_runs=self._max_runs,
+            key_name=self._key_name,
+        )
+        answer: Mapping[str, Any] | Unclaimed
+        if message.receive_count == 1:
+            answer = self._try_claim(task.task_id, claiming.first(), returns="NONE")
+            if not isinstance(answer, Unclaimed):
+                return Claim(task_id=task.task_id, owner=owner, attempt=1, run_no=1, runs=1)
+        else:
+            answer = self._try_claim(task.task_id, claiming.again())
+        for _ in range(3):
+            if not isinstance(answer, Unclaimed):
+                return _claim_of(task.task_id, answer)
             reason = judge(
-                answer,
+                answer.record,
                 task=task,
                 owner=owner,
                 sent_at_s=message.sent_at_s,
                 now=self._clock.now(),
                 max_runs=self._max_runs,
             )
-            if reason is Refusal.OURS and answer is not None:
-                return _claim_of(task.task_id, answer)
+            if reason is Refusal.OURS and answer.record is not None:
+                return _claim_of(task.task_id, answer.record)
             if reason not in {Refusal.CHANGED, Refusal.RESENT}:
-                return Refused(reason, answer)
-            answer = self._claim(task, message, owner=owner, lease_s=lease_s, resent=reason is Refusal.RESENT)
-        if isinstance(answer, Claim):
-            return answer
+                return Refused(reason, answer.record)
+            update = claiming.resent() if reason is Refusal.RESENT else claiming.again()
+            answer = self._try_claim(task.task_id, update)
+        if not isinstance(answer, Unclaimed):
+            return _claim_of(task.task_id, answer)
         raise Unavailable(f"the record of task {task.task_id} keeps changing under the claim")
 
-    def _claim(
-        self, task: Task, message: Message, *, owner: str, lease_s: float, resent: bool
-    ) -> Claim | Mapping[str, Any] | None:
-        now = self._clock.now()
-        update = Update()
-        update.set(
-            status="processing", owner=owner, lease_until=now + lease_s, updated_at=int(now), worker=self._worker
-        )
-        update.set_once(created_at=int(message.sent_at_s), run_no=1)
-        if task.by_reference:
-            update.when("attribute_exists({" + self._key_name + "})")
-        else:
-            update.set_once(fingerprint=task.fingerprint, job_type=task.task_type.value)
-            update.when("attribute_not_exists({fingerprint}) OR {fingerprint} = {:print}", print=task.fingerprint)
-        if task.runtime:
-            update.set_once(runtime=task.runtime)
-        update.add(attempt=1)
-        if resent:
-            update.set(runs=1).remove(
-                "error", "error_message", "finished_at", "tries", "first_try_at", "cancel_requested", "expires_at"
-            )
-            update.when("{status} = {:failed}", failed="failed")
-            if task.format is Format.PREDECESSOR:
-                update.set(taskStatus="waiting").remove("processRes", "processTime")
-        else:
-            update.add(runs=1)
-            update.when(UNMARKED, no=False)
-            update.when("attribute_not_exists({runs}) OR {runs} < {:max}", max=self._max_runs)
-            update.when(FREE, waiting="waiting", pending="pending", processing="processing", now=now)
-        with translated(f"claiming task {task.task_id}"):
+    def _try_claim(
+        self, task_id: str, update: Update, *, returns: Literal["ALL_NEW", "NONE"] = "ALL_NEW"
+    ) -> Mapping[str, Any] | Unclaimed:
+        """Return the record as the claim made it (the whole, for `tries` is not updated here), or what refused it."""
+        with translated(f"claiming task {task_id}"):
             try:
                 answer = self._client.update_item(
                     TableName=self._table,
-                    Key=self._key(task.task_id),
-                    ReturnValues="ALL_NEW",  # `tries` is not updated here, and the claim must know it
+                    Key=self._key(task_id),
+                    ReturnValues=returns,
                     **update.arguments(),
                 )
             except ClientError as error:
-                return _failed_condition(error)
-        return _claim_of(task.task_id, decode(answer["Attributes"]))
+                return Unclaimed(_failed_condition(error))
+        return decode(answer.get("Attributes", {}))
 
     def renew(self, claim: Claim, *, lease_s: float, progress: Progress | None) -> bool:
         """Extend the lease from now and write how far the run is; return whether cancellation was asked for.
@@ -322,6 +311,13 @@ class DynamoTaskStore:
 
     def _key(self, task_id: str) -> dict[str, Any]:
         return {self._key_name: encode(task_id)}
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """The record that did not allow a claim, None when there is none."""
+
+    record: Mapping[str, Any] | None
 
 
 def _holder(claim: Claim) -> dict[str, Any]:

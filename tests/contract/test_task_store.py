@@ -1067,3 +1067,10 @@ def test_every_call_says_that_the_store_does_not_answer(
             call()
         assert type(caught.value) is error
         assert "task" in caught.value.message or "records" in caught.value.message
+
+
+def test_own_task_with_the_id_of_a_predecessors_record_is_a_conflict(records: Records) -> None:
+    records.put(task_id="task-1", requestData=PREDECESSOR_REQUEST, taskStatus="waiting")
+    before = records.get()
+    assert records.refused(own_task("task-1")) is Refusal.CONFLICT
+    assert records.get() == before

@@ -22,8 +22,16 @@ def held_tasks(clock):
     return HeldTasks(clock)
 
 
-def task_of(task_id: str = "t1", *, fingerprint: str = "f", checkpoint: str | None = None, **payload: Any) -> Task:
+def task_of(
+    task_id: str = "t1",
+    *,
+    fingerprint: str = "f",
+    checkpoint: str | None = None,
+    by_reference: bool = True,
+    **payload: Any,
+) -> Task:
     return Task(
+        by_reference=by_reference,
         task_id=task_id,
         task_type=TaskType.TXT2IMG,
         payload=payload,
@@ -108,6 +116,12 @@ def test_the_id_with_another_request_is_refused_and_harms_nothing(held_tasks):
 def test_a_reference_joins_only_what_is_held(held_tasks):
     assert not held_tasks.join("t1", delivery("m1", "r1"))
     assert held_tasks.all() == []
+
+
+def test_a_reference_does_not_join_a_task_that_came_in_its_message(held_tasks):
+    held = held_tasks.take_in(task_of(by_reference=False), delivery("m1"))
+    assert not held_tasks.join("t1", delivery("m2", "r2"))
+    assert receipts(held_tasks, held) == ["r1"]
 
 
 def test_a_delivery_that_was_dealt_with_is_forgotten_and_a_newer_one_is_not(held_tasks):

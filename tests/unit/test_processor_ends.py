@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fakes import FakeImageStore
-from worker_in_memory import LEASE_S, Worker
+from worker_in_memory import LEASE_S, Worker, body_of
 
 from scheduler.domain.errors import (
     BadResult,
@@ -74,7 +74,7 @@ def test_pictures_of_an_earlier_attempt_are_recorded_as_they_lie_there(clock):
     images = FakeImageStore()
     first = Worker(clock, images=images)
     first.send()
-    first.tasks.fail_next(1, Unavailable("down"), on="complete")
+    first.tasks.fail_next(2, Unavailable("down"), on="complete")
     first.stop.meanwhile = lambda: first.stop.set(0.0)  # the host goes before it can write the record
     first.work()
     assert (first.status(), list(images.stored)) == ("processing", ["tasks/t1/1.png"])
@@ -182,7 +182,7 @@ def test_a_wish_for_another_run_that_comes_while_the_failed_message_is_deleted_i
 def test_the_same_for_a_message_that_joins_a_duplicate_of_the_failure(worker, clock):
     worker.send(payload={"steps": 0})
     worker.work()
-    worker.queue.send(worker_body(steps=0), sent_at_s=clock.now() - 60.0)
+    worker.queue.send(body_of(payload={"steps": 0}), sent_at_s=clock.now() - 60.0)
     worker.admit()
     worker.prepare()  # a duplicate, about to be deleted
     clock.advance(0.1)
@@ -193,12 +193,6 @@ def test_the_same_for_a_message_that_joins_a_duplicate_of_the_failure(worker, cl
     worker.work()
     assert worker.tasks.record("t1")["attempt"] == 2
     assert worker.queue.bodies == []
-
-
-def worker_body(**payload):
-    from worker_in_memory import body_of
-
-    return body_of(payload=payload)
 
 
 # failures
