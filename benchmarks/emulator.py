@@ -9,6 +9,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.sqs.models import SQSBackend
 
 from benchmarks.loopback import announce
+from scheduler.local.emulator import make_updates_atomic
 
 
 def _never_expired(_backend: SQSBackend, _queue_name: str, _message: object) -> bool:
@@ -18,6 +19,7 @@ def _never_expired(_backend: SQSBackend, _queue_name: str, _message: object) -> 
 
 def main() -> None:
     """Serve until the parent process is gone."""
+    make_updates_atomic()
     SQSBackend.is_message_valid_based_on_retention_period = _never_expired  # type: ignore[method-assign, assignment]  # that is the point
     logging.getLogger("werkzeug").disabled = True  # a line for each request, read by nobody
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)

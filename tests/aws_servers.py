@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import logging
 import os
 import socket
@@ -17,7 +16,7 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -183,26 +182,16 @@ def _end_with_parent() -> None:
 
 
 def _serve_moto() -> None:
-    from moto.dynamodb.models import DynamoDBBackend
     from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
-    DynamoDBBackend.update_item = _one_at_a_time(DynamoDBBackend.update_item)  # type: ignore[method-assign]
+    from scheduler.local.emulator import make_updates_atomic
+
+    make_updates_atomic()
     logging.getLogger("werkzeug").disabled = True  # a line for each request, read by nobody
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     print(server.get_host_and_port()[1], flush=True)  # noqa: T201 - the parent reads it
     threading.Event().wait()
-
-
-def _one_at_a_time(update: Callable[..., Any]) -> Callable[..., Any]:
-    """Make moto's conditional updates what DynamoDB's are: as it comes, two threads may both pass one condition."""
-    lock = threading.Lock()
-
-    def update_alone(*args: Any, **kwargs: Any) -> Any:
-        with lock:
-            return copy.deepcopy(update(*args, **kwargs))
-
-    return update_alone
 
 
 def _serve_ministack() -> None:

@@ -7,17 +7,32 @@ until standard input ends.
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 import os
 import sys
 import threading
+from typing import Any
 
+from moto.dynamodb.models import DynamoDBBackend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 
+def make_updates_atomic() -> None:
+    """Make moto's conditional updates what DynamoDB's are: as it comes, two threads may both pass one condition."""
+    update, lock = DynamoDBBackend.update_item, threading.Lock()
+
+    def update_alone(*args: Any, **kwargs: Any) -> Any:
+        with lock:
+            return copy.deepcopy(update(*args, **kwargs))
+
+    DynamoDBBackend.update_item = update_alone  # type: ignore[method-assign]  # the point of this function
+
+
 def serve(port: int) -> None:
     """Serve on loopback until standard input ends; `port` 0 takes any free one."""
+    make_updates_atomic()
     # One line a request would hide what the scheduler has to say.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server("127.0.0.1", port, DomainDispatcherApplication(create_backend_app), threaded=True)

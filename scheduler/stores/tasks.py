@@ -106,7 +106,7 @@ class DynamoTaskStore:
                 return Claim(task_id=task.task_id, owner=owner, attempt=1, run_no=1, runs=1)
         else:
             answer = self._try_claim(task.task_id, claiming.again())
-        for _ in range(3):
+        for attempt in range(3):
             if not isinstance(answer, Unclaimed):
                 return _claim_of(task.task_id, answer)
             reason = judge(
@@ -118,8 +118,10 @@ class DynamoTaskStore:
                 max_runs=self._max_runs,
             )
             if reason is Refusal.OURS and answer.record is not None:
-                return _claim_of(task.task_id, answer.record)
-            if reason not in {Refusal.CHANGED, Refusal.RESENT}:
+                # If its lease has run out before we heard of it, it is claimed anew where that is allowed.
+                if attempt > 0 or float(answer.record["lease_until"]) > self._clock.now():
+                    return _claim_of(task.task_id, answer.record)
+            elif reason not in {Refusal.CHANGED, Refusal.RESENT}:
                 return Refused(reason, answer.record)
             update = claiming.resent() if reason is Refusal.RESENT else claiming.again()
             answer = self._try_claim(task.task_id, update)
