@@ -215,9 +215,7 @@ class Worker:
         ]
         self.prepares = [PrepareLoop(lane, budget=self.budget, **working) for lane in self.lanes]
         self.renders = [
-            RenderLoop(
-                lane, metrics=self.metrics, lanes=self.lanes, deadline_s=DEADLINE_S, lease_s=lease_s, **working
-            )
+            RenderLoop(lane, metrics=self.metrics, lanes=self.lanes, deadline_s=DEADLINE_S, lease_s=lease_s, **working)
             for lane in self.lanes
         ]
         self.render = self.renders[0]

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from scheduler.domain.errors import ConfigError, SchedulerError
+from scheduler.domain.errors import AccessDenied, ConfigError, SchedulerError
 
 COMMANDS = {
     "run": "scheduler.cli.run:run_command",
@@ -45,7 +45,10 @@ class _Root(click.Group):
             sys.exit(WRONG_USE)
         except SchedulerError as error:
             click.echo(f"error: {error}", err=True)
-            sys.exit(FAILED)
+            sys.exit(REFUSED if isinstance(error, AccessDenied) else FAILED)
+        except KeyboardInterrupt:  # click itself would end with 1, as if the command had failed
+            click.echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)
 
 
 @click.command(cls=_Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

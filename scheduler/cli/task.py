@@ -32,7 +32,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON for mac
 
 @click.group("task")
 def task_group() -> None:
-    """Submit tasks and ask after them."""
+    """Submit tasks and ask after them.
+
+    \b
+    Example:
+      sd-scheduler task submit --prompt "a lighthouse at dusk" --wait
+    """
 
 
 @task_group.command("submit")
@@ -157,7 +162,7 @@ def show_command(config: Path | None, local: bool, as_json: bool, task_id: str) 
 @json_option
 @click.argument("task_id")
 def cancel_command(config: Path | None, local: bool, as_json: bool, task_id: str) -> None:
-    """Cancel a task: one that waits at once, one that runs at its next step.
+    """Cancel a task: one that waits at once, one that runs within a quarter of its lease (15 s at most).
 
     \b
     Example:
@@ -167,7 +172,7 @@ def cancel_command(config: Path | None, local: bool, as_json: bool, task_id: str
     status = session.records.request_cancel(task_id)
     said = {
         "missing": f"there is no record of task {task_id}",
-        "processing": "it runs; its worker ends it within one renewal of its lease",
+        "processing": "it runs; its worker ends it within a quarter of its lease (15 s at most)",
         "cancelled": "cancelled",
     }.get(status, f"too late: it is {status}")
     if as_json:

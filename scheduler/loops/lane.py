@@ -95,6 +95,15 @@ class Lane:
             self._in_line -= 1
             return self._ready.popleft()
 
+    def withdraw_unwanted(self) -> Held | None:
+        """Take out of the line a task that was cancelled or is another's by now, wherever it stands."""
+        with self._held.lock:
+            unwanted = next((held for held in self._ready if held.is_cancelled or held.is_lost), None)
+            if unwanted is not None:
+                self._in_line -= 1
+                self._ready.remove(unwanted)
+            return unwanted
+
     def title_after_line(self) -> str | None:
         """Return the title of the checkpoint that will be loaded after what runs and is in line, as far as known."""
         if self.running is not None or self._in_line > 1 or self._ready:

@@ -70,6 +70,11 @@ class PrepareLoop:
     def cycle(self) -> None:
         """Prepare one task if the engine has room for it and one waits; else wait for that, shortly."""
         seen = self._held.choice.version
+        if (unwanted := self._lane.withdraw_unwanted()) is not None:
+            # The engine's thread would see to it too, but only after the present render.
+            self._processor.end(unwanted, Interrupted())
+            self._budget.release(unwanted)
+            return
         held = self._lane.choose()
         if held is None:
             self._processor.return_unstarted(older_than_s=MAX_UNSTARTED_S, reason="unstarted")
@@ -78,6 +83,8 @@ class PrepareLoop:
             self._lane.offer(held)
         else:
             self._lane.leave()
+            with self._held.lock:
+                self._held.room.signal()  # what was taken for work is none: there is room for other
 
     def _prepare(self, held: Held) -> bool:
         """Claim and encode; False when the task went another way."""
@@ -100,9 +107,9 @@ class PrepareLoop:
         held.prepare_ms = round(took_s * 1000)
         with self._held.lock:
             self._held.pace.learn_claim(took_s)
-        self._held.move(held, State.PREPARING, "waiting for memory")
+        self._held.move(held, State.READY, "waiting for memory")  # its claim has to be renewed meanwhile
         while not self._budget.reserve(held.run.estimate_bytes, 0.5):
-            if self._stop.is_set():
+            if self._stop.is_set() or held.is_cancelled or held.is_lost:
                 self._processor.end(held, Interrupted())
                 return False
         held.reserved_bytes = held.run.estimate_bytes

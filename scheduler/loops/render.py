@@ -92,7 +92,7 @@ class RenderLoop:
 
     def _dismiss(self) -> None:
         """Pass on unrun the next in line, which is another's by now or was cancelled; no engine is needed for that."""
-        if (held := self._lane.withdraw()) is not None:
+        if (held := self._lane.withdraw_unwanted()) is not None:
             self._pass_on(held, Interrupted())
 
     def _decline(self, why: str) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from aws_servers import Cloud
-from daemon_process import Daemon
-from world import World
+from daemon_process import Daemon, Start
+from world import Engines, World
 
 from scheduler.local.standin.process import StandinOptions, StandinProcess
-
-Start = Callable[..., Daemon]
-Engines = Callable[..., StandinProcess]
 
 
 @pytest.fixture
@@ -37,7 +34,7 @@ def start(world: World) -> Iterator[Start]:
     """Start daemons from a configuration, against the test's cloud unless told otherwise."""
     with ExitStack() as running:
 
-        def begin(conf: Path, environ: Mapping[str, str] | None = None) -> Daemon:
-            return running.enter_context(Daemon(conf, {**world.cloud.environ, **(environ or {})}))
+        def begin(conf: Path, environ: Mapping[str, str] | None = None, *, change: str = "") -> Daemon:
+            return running.enter_context(Daemon(conf, {**world.cloud.environ, **(environ or {})}, change=change))
 
         yield begin

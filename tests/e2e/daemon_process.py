@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,17 +23,23 @@ MAIN = Path(__file__).parents[2] / "scheduler" / "main.py"
 DIE_WITH_PARENT = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
+# Runs main.py as it is, after changing what is no setting and would take a test too long.
+AFTER = "import runpy, sys; {change}; sys.argv[0] = {main!r}; runpy.run_path({main!r}, run_name='__main__')"
 Event = dict[str, Any]
 
 
 class Daemon:
-    """`scheduler/main.py -c conf.ini`, started at construction; killed at the end of a `with` if it still runs."""
+    """`scheduler/main.py -c conf.ini`, started at construction; killed at the end of a `with` if it still runs.
 
-    def __init__(self, conf: Path, environ: Mapping[str, str]) -> None:
+    `change` is a statement for its interpreter, run before all else.
+    """
+
+    def __init__(self, conf: Path, environ: Mapping[str, str], *, change: str = "") -> None:
+        program = ["-c", AFTER.format(change=change, main=str(MAIN))] if change else [str(MAIN)]
         self._stderr = conf.with_name(f"{conf.stem}.{time.monotonic_ns()}.stderr")
         with self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", DIE_WITH_PARENT, str(MAIN), "-c", str(conf)],
+                [sys.executable, "-c", DIE_WITH_PARENT, *program, "-c", str(conf)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -160,3 +166,7 @@ class Daemon:
 
 def _fits(event: Event, name: str | None, fields: Mapping[str, Any]) -> bool:
     return (name is None or event.get("event") == name) and all(event.get(key) == fields[key] for key in fields)
+
+
+Start = Callable[..., Daemon]
+"""The fixture `start`."""

@@ -202,7 +202,10 @@ class _Handler(BaseHTTPRequestHandler):
         if service == "s3":
             text, kind = f"<Error><Code>{code}</Code><Message>so ordered</Message></Error>", "application/xml"
         else:
-            text, kind = json.dumps({"__type": f"com.amazonaws#{code}", "message": "so ordered"}), "application/x-amz-json-1.0"
+            text, kind = (
+                json.dumps({"__type": f"com.amazonaws#{code}", "message": "so ordered"}),
+                "application/x-amz-json-1.0",
+            )
         self._send(status, [("Content-Type", kind)], text.encode())
 
     def log_message(self, *_: object) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conftest import Engines, Start
+from daemon_process import Start
 from flaky_aws import FlakyAws, Mood
 from waiting import until
-from world import World
+from world import Engines, World
 
 VISIBLE = (Mood.REFUSING, Mood.BROKEN, Mood.THROTTLED)
 """Moods that show themselves within seconds; what hangs does so only when the time limits of the calls are up."""
-TASKS = 8
+TASKS = 6
 SAYS = {"sqs": "receiving from", "dynamodb": "task", "s3": "storing s3://"}
 
 
@@ -79,21 +79,22 @@ def test_told_to_stop_while_it_waits_for_aws_it_ends_well(
     assert daemon.stop() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("service", ["s3", "dynamodb"])
 def test_told_to_stop_while_a_picture_cannot_be_kept_it_ends_within_its_grace_and_the_task_is_done_later(
     world: World, engine: Engines, start: Start, flaky: FlakyAws, service: str
 ) -> None:
     standin = engine()
-    task_id = world.send_task("kept")
-    conf = world.conf(standin.base_url, stop_grace_s=4)
+    task_id = world.send_task("kept", steps=50)
+    conf = world.conf(standin.base_url, stop_grace_s=3)
     daemon = start(conf, flaky.environ).started()
     until(lambda: standin.stats()["renders"].get("kept"), what="the render")
     flaky.become(Mood.REFUSING, service)
-    if world.status(task_id) != "completed":
-        daemon.until_health(503, says="kept" if service == "s3" else "task")
+    daemon.until_health(503, says=task_id)
 
     assert daemon.stop(20) == 0
 
+    assert world.status(task_id) == "processing", "its end could not be written"
     flaky.become(Mood.WELL, service)
     start(conf, flaky.environ)
     world.until_done()

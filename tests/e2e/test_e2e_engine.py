@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from conftest import Engines, Start
+from daemon_process import Start
 from waiting import until
-from world import World
+from world import Engines, World
 
 from scheduler.local.standin.process import StandinOptions, StandinProcess
 
@@ -62,6 +62,25 @@ def test_an_engine_killed_under_a_task_costs_it_one_run_and_the_others_none(
     assert daemon.events("engine_down")
 
 
+def test_told_to_stop_while_the_engine_is_gone_it_gives_back_what_it_had_claimed_unspent(
+    world: World, engine: Engines, start: Start
+) -> None:
+    standin = engine()
+    struck = world.submit("struck", steps=200)
+    claimed = world.submit("claimed")
+    daemon = start(world.conf(standin.base_url))
+    until(lambda: standin.stats()["renders"].get("struck"), what="the render")
+    until(lambda: world.status(claimed) == "processing", what="the claim of the next")
+    standin.kill()
+    daemon.wait_for("engine_down")
+
+    assert daemon.stop() == 0
+
+    assert (world.record(struck)["status"], world.record(struck)["runs"]) == ("pending", 1)
+    assert (world.record(claimed)["status"], world.record(claimed)["runs"]) == ("pending", 0)
+    assert world.counts()[0] >= 1, "what was claimed is to be had at once"
+
+
 def test_without_an_engine_tasks_wait_unspent_until_one_is_up(world: World, start: Start) -> None:
     port = free_port()
     ids = [world.submit(f"task {n}") for n in range(4)]
@@ -92,8 +111,9 @@ def test_a_hung_engine_is_restarted_by_the_configured_command(world: World, engi
     conf = world.conf(standin.base_url, sd_api=f"restart_command = kill -9 {standin.pid}", task_deadline_s=2)
 
     with started_again_when_dead(standin):
-        daemon = start(conf)
-        daemon.wait_for("engine_restarted", deadline_s=60)
+        # In service an engine has half a minute to obey an interrupt.
+        daemon = start(conf, change="import scheduler.engines.sdwebui as engine; engine.INTERRUPT_GRACE_S = 2.0")
+        daemon.wait_for("engine_restarted")
         world.until_done()
 
     world.assert_all_completed()

@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from conftest import Engines, Start
-from daemon_process import Daemon
+from daemon_process import Daemon, Start
 from waiting import until
-from world import World
+from world import Engines, World
 
 KILLS = 10
 STOPS = 8
@@ -142,7 +141,7 @@ def test_a_run_that_outlasts_the_grace_is_interrupted_and_given_back_unspent(
         assert (record["status"], record.get("runs", 0)) == ("pending", 0), record
         assert "lease_until" not in record
     assert standin.stats()["renders_whole"] == {}
-    assert world.keys() == []
+    assert world.object_keys() == []
 
 
 def test_a_run_within_the_grace_is_finished_and_what_waits_goes_back(

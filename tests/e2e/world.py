@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from waiting import until
 
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.keys import address
+from scheduler.local.standin.process import StandinProcess
 from scheduler.stores.expressions import decode
 from scheduler.stores.tasks import DynamoTaskStore
 from scheduler.submission import submit
 
+Engines = Callable[..., StandinProcess]
+"""The fixture `engine`."""
 LEASE_S = 5
 COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
 
@@ -65,7 +68,14 @@ class World:
     # sending
 
     def task(
-        self, prompt: str, *, seed: int = 1, steps: int = 1, batch: int = 1, checkpoint: str | None = None, size: int = 64
+        self,
+        prompt: str,
+        *,
+        seed: int = 1,
+        steps: int = 1,
+        batch: int = 1,
+        checkpoint: str | None = None,
+        size: int = 64,
     ) -> dict[str, Any]:
         """Return a message in our own format, and remember what is to come of it."""
         message: dict[str, Any] = {
@@ -163,7 +173,7 @@ class World:
                     QueueUrl=str(self.queue.dlq_url), ReceiptHandle=message["ReceiptHandle"]
                 )
 
-    def keys(self) -> list[str]:
+    def object_keys(self) -> list[str]:
         """Return the keys of everything in the bucket."""
         pages = self.cloud.clients.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
@@ -211,7 +221,7 @@ class World:
     def assert_no_orphans(self) -> None:
         """Check that every object in the bucket is listed in exactly one record, and every listed one is there."""
         listed = Counter(image["key"] for record in self.records().values() for image in record.get("images", ()))
-        assert listed == Counter(self.keys())
+        assert listed == Counter(self.object_keys())
 
     def assert_completed(self, task_ids: Iterable[str]) -> None:
         """Check that these tasks completed with the right pictures."""

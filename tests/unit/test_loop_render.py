@@ -306,7 +306,7 @@ def test_three_fatal_errors_and_a_golden_task_that_fails_make_the_host_unhealthy
     worker.claimed("bad-2")
     worker.take("waiting")
     worker.engine.fail_next(1, Fatal("no GPU"), on="generate")
-    worker.engine.fail_next(1, Fatal("even the tiny one"), on="golden")
+    worker.engine.fail_next(2, Fatal("even the tiny one"), on="golden")
     worker.render.cycle()
     assert (worker.lane.is_ready, worker.lane.is_healthy) == (False, False)
     assert "unhealthy" in worker.lane.why

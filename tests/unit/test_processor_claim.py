@@ -86,7 +86,15 @@ def test_a_duplicate_of_a_task_with_its_end_is_deleted_and_not_rendered(worker):
 
 @pytest.mark.parametrize(
     ("left_s", "eta_s", "receives", "delay_s"),
-    [(30, 0, 2, 60), (30, 0, 3, 120), (30, 0, 4, 240), (30, 0, 5, 300), (30, 0, 40, 300), (30, 100, 2, 200), (2, 1, 2, 4)],
+    [
+        (30, 0, 2, 60),
+        (30, 0, 3, 120),
+        (30, 0, 4, 240),
+        (30, 0, 5, 300),
+        (30, 0, 40, 300),
+        (30, 100, 2, 200),
+        (2, 1, 2, 4),
+    ],
 )
 def test_a_duplicate_of_a_task_that_runs_elsewhere_stays_away_as_long_as_that_takes(
     worker, left_s, eta_s, receives, delay_s
@@ -303,7 +311,9 @@ def test_a_task_given_up_elsewhere_is_taken_whatever_it_cost(worker, counts):
 
 def test_an_ended_task_stays_ended_for_every_kind_of_end(clock):
     for status in ("completed", "failed", "cancelled"):
-        worker = Worker(clock, tasks=FakeTaskStore(clock), queue=FakeQueue(clock, longest_wait_s=0.0), images=FakeImageStore())
+        worker = Worker(
+            clock, tasks=FakeTaskStore(clock), queue=FakeQueue(clock, longest_wait_s=0.0), images=FakeImageStore()
+        )
         claim = elsewhere(worker)
         task_id = claim.task_id
         worker.tasks.release(claim, counts=Counts.NOTHING)

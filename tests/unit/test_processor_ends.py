@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from fakes import FakeImageStore
 from worker_in_memory import LEASE_S, Worker, body_of
@@ -257,6 +259,15 @@ def test_an_input_that_cannot_be_had_fails_after_five_tries_and_ten_minutes(work
     assert "try 6" in worker.tasks.record("t1")["error_message"]
     assert worker.engine.posts == []
     assert worker.queue.bodies == []
+
+
+def test_how_often_it_was_tried_is_read_from_the_record_for_a_claim_need_not_tell(worker, clock):
+    held = worker.claimed()
+    worker.lane.take()
+    held.claim = dataclasses.replace(held.claim, tries=0, first_try_at_s=None)
+    worker.tasks.put_record(worker.tasks.record("t1") | {"tries": 4, "first_try_at": int(clock.now()) - 601})
+    worker.processor.end(held, Transient("no input", counts=Counts.TRY))
+    assert worker.status() == "failed"
 
 
 def test_tries_spend_no_run(worker, clock):
