@@ -102,7 +102,7 @@ def test_a_second_signal_ends_it_at_once_and_the_task_is_done_later(
     world: World, engine: Engines, start: Start
 ) -> None:
     standin = engine()
-    task_id = world.send_task("long", steps=150)
+    task_id = world.send_task("long", steps=60)
     conf = world.conf(standin.base_url)
     daemon = start(conf)
     until(lambda: standin.stats()["renders"].get("long"), what="the render")

@@ -106,6 +106,45 @@ def test_whatever_order_things_happen_in_each_task_completes_once_and_nothing_is
     assert world.queue.refused == []
 
 
+AGAIN = ("receive", "spoiled", "good", "delete", "keep", "lapse", "kill", "again", "again", "old")
+
+
+@given(st.lists(st.tuples(st.sampled_from(AGAIN), st.integers(0, 1), st.integers(0, 10_000)), max_size=40))
+def test_a_failed_task_that_is_sent_again_runs_again_whatever_else_is_going_on(steps):
+    """Also when old copies of its message come in beside the new one, or while those are being deleted."""
+    world = World(FakeClock(), hosts=2)
+    for n in range(2):
+        world.queue.send(body_of(f"t{n}"))
+    wished: dict[str, int] = {}
+    for name, which, number in steps:
+        host, task_id = world.hosts[which], f"t{number % 2}"
+        record = world.tasks.record(task_id) or {}
+        match name:
+            case "lapse":
+                world.clock.advance(number % 40)
+            case "kill":
+                world.hosts[which] = world.make()
+            case "spoiled" | "good":
+                if name == "spoiled":
+                    host.engine.fail_next(1, Rejected("no"), on="generate")
+                for loop in ("receive", "prepare", "render", "render", "store"):
+                    step(host, loop)
+            case "old":
+                world.queue.send(body_of(task_id), sent_at_s=world.clock.now() - 1000.0)
+            case "again" if record.get("status") == "failed":
+                world.clock.advance(0.01)
+                world.queue.send(body_of(task_id))
+                wished[task_id] = record["attempt"]
+            case "again":
+                pass
+            case _:
+                step(host, name)
+    world.clock.advance(LEASE_S + 1)
+    world.until_empty()
+    for task_id, attempt in wished.items():
+        assert world.tasks.record(task_id)["attempt"] > attempt
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_tasks_that_fail_in_all_ways_all_come_to_an_end(seed):
     dice = random.Random(seed)
