@@ -54,7 +54,7 @@ class EngineResponse:
             if int(raw.headers.get("Content-Length") or 0) > most_bytes:
                 return None
             body: bytes = raw.read(None if "Content-Length" in raw.headers else most_bytes + 1, decode_content=True)
-        except (HTTPError, OSError) as error:
+        except (HTTPError, OSError, ValueError) as error:
             raise EngineLost(f"the engine's answer broke off: {error}") from error
         finally:
             self.close()

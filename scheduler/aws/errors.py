@@ -15,7 +15,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from scheduler.domain.errors import AccessDenied, Unavailable
+from scheduler.domain.errors import AccessDenied, Unavailable, Unstorable
 
 DENIED = frozenset(
     {
@@ -44,9 +44,18 @@ def code_of(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "").rpartition("#")[2]
 
 
+def _is_for_good(error: ClientError) -> bool:
+    """Tell whether AWS refused the content of the call, so that it would refuse it for ever."""
+    code, said = code_of(error), str(error).lower()
+    if code == "ValidationException":
+        return "size" in said or "data type" in said
+    return code in {"EntityTooLarge", "ItemCollectionSizeLimitExceededException", "KeyTooLongError"}
+
+
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Turn botocore's errors inside the block into Unavailable or AccessDenied, `doing` saying what was tried.
+    """Turn botocore's errors inside the block into Unavailable, AccessDenied or Unstorable, `doing` saying what was
+    tried.
 
     Conditions that the caller understands (a failed condition, a 412) must be caught inside the block.
     """
@@ -55,8 +64,14 @@ def translated(doing: str) -> Iterator[None]:
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, NoRegionError) as error:
         raise AccessDenied(f"{doing}: {error}") from error
     except ClientError as error:
+        if _is_for_good(error):
+            raise Unstorable(f"{doing}: {error}") from error
         kind = AccessDenied if code_of(error) in DENIED else Unavailable
         raise kind(f"{doing}: {error}") from error
-    except (BotoCoreError, ResponseParserError) as error:
+    except RuntimeError as error:
+        if "credentials" not in str(error):
+            raise
+        raise AccessDenied(f"{doing}: {error}") from error  # botocore's own, when a refresh brought expired ones
+    except (BotoCoreError, ResponseParserError, OSError) as error:
         # An answer that is none of AWS's (a proxy's page of HTML) cannot be parsed, and is no BotoCoreError.
         raise Unavailable(f"{doing}: {error}") from error

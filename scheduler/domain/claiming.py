@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -42,6 +43,7 @@ class Refused:
     record: Mapping[str, Any] | None
 
 
+NUMBERS = ("attempt", "eta_s", "finished_at", "first_try_at", "lease_until", "run_no", "runs", "tries")
 FINAL = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -54,6 +56,8 @@ def judge(
     """
     if record is None:
         return Refusal.MISSING if task.by_reference else Refusal.CHANGED
+    if any(not isinstance(record.get(name, 0), (int, float, Decimal)) for name in NUMBERS):
+        return Refusal.CONFLICT  # somebody else's record under our key
     status = record.get("status")
     if record.get("owner") == owner and status == "processing":
         return Refusal.OURS

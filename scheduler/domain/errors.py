@@ -4,7 +4,8 @@
 
     SchedulerError
     ├── Rejected              the task is wrong: it fails now, in these words
-    │   └── DeadlineExceeded  it ran longer than `task_deadline_s` and was interrupted
+    │   ├── DeadlineExceeded  it ran longer than `task_deadline_s` and was interrupted
+    │   └── Unstorable        AWS will never take what it makes: a record over 400 KB
     ├── Transient             the world is wrong: the message goes back, with back-off
     │   ├── EngineDown        the engine did not take the request: nothing was rendered
     │   ├── EngineLost        the connection broke after the request was sent: a run was spent
@@ -48,6 +49,12 @@ class DeadlineExceeded(Rejected):
     """The task ran for its whole deadline, was interrupted, and the engine obeyed."""
 
     kind = "deadline"
+
+
+class Unstorable(Rejected):
+    """AWS refuses the write for what it is, not for now: the item is too large, or an attribute has another type."""
+
+    kind = "unstorable"
 
 
 class Counts(StrEnum):

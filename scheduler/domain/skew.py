@@ -28,10 +28,11 @@ class SkewBounds:
 
     def least_s(self) -> float:
         """Return the smallest skew, without sign, that all samples allow: what is proved, not what is feared."""
-        if not self._samples:
+        samples = list(self._samples)  # other threads add to it meanwhile
+        if not samples:
             return 0.0
-        low = max(sample[0] for sample in self._samples)
-        high = min(sample[1] for sample in self._samples)
+        low = max(sample[0] for sample in samples)
+        high = min(sample[1] for sample in samples)
         if low > high:  # the clock was set between two samples: only the newest tells
-            low, high = self._samples[-1]
+            low, high = samples[-1]
         return max(0.0, low, -high)

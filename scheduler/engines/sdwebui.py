@@ -305,6 +305,8 @@ class SdWebUiEngine:
             if response.status in {404, 405} and self._is_up():
                 return Transient(f"this engine has no {run.path}", counts=Counts.TRY, engine=error.engine)
             self._forget()
+        if isinstance(error, EngineLost):
+            self._may_be_busy = True
         if isinstance(error, Fatal):
             self._loaded = None
         return error

@@ -7,7 +7,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from scheduler.domain.errors import Counts, EngineDown, Fatal, OutOfMemory, Rejected, SchedulerError, Transient
+from scheduler.domain.errors import (
+    Counts,
+    EngineDown,
+    EngineLost,
+    Fatal,
+    OutOfMemory,
+    Rejected,
+    SchedulerError,
+    Transient,
+)
 from scheduler.engines.sdwebui_error_table import CASES, MAX_WORDS, Case, Refusal, Verdict
 
 
@@ -52,6 +61,8 @@ def classify(status: int, body: bytes, *, payload: Mapping[str, Any]) -> Schedul
             return OutOfMemory(message, engine=words)
         case Verdict.FATAL:
             return Fatal(message, engine=words)
+        case Verdict.LOST:
+            return EngineLost(f"{case.says} ({status})", engine=words)
         case Verdict.DOWN:
             return EngineDown(f"{case.says} ({status})", engine=words)
         case Verdict.TRANSIENT:

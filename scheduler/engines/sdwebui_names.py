@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_HASH_SUFFIX = re.compile(r"\s*\[([0-9a-fA-F]+)\]$")
+MAX_NAME_CHARS = 300
+"""No checkpoint, sampler or schedule has a longer name; what is longer is not looked up."""
 _EXTENSION = re.compile(r"\.(safetensors|ckpt|pt|pth|gguf)$", re.IGNORECASE)
 _LISTED = 8
 """Names that a refusal quotes at most."""
@@ -54,8 +55,10 @@ class Checkpoints:
 
     def find(self, name: str) -> Checkpoint | None:
         """Return the checkpoint of that title, name, file (with folders or not) or hash; None if there is none."""
+        if len(name) > MAX_NAME_CHARS:
+            return None
         name = name.strip().replace("\\", "/")
-        file = _HASH_SUFFIX.sub("", name)
+        file = without_hash(name)
         found = self._look_up(name) or self._look_up(file)
         if found is None and "/" in file:
             found = self._look_up(_basename(file))
@@ -149,12 +152,26 @@ def _basename(path: str) -> str:
     return path.replace("\\", "/").rpartition("/")[2]
 
 
+def shown_hash(name: str) -> str | None:
+    """Return the hash that a title shows at its end, ``model.safetensors [3471f22757]``; None if it shows none."""
+    start = name.rfind("[")
+    if start < 0 or not name.endswith("]"):
+        return None
+    inner = name[start + 1 : -1]
+    return inner if inner and all(c in "0123456789abcdefABCDEF" for c in inner) else None
+
+
+def without_hash(name: str) -> str:
+    """Return a title without the hash that it shows."""
+    return name if shown_hash(name) is None else name[: name.rfind("[")].rstrip()
+
+
 def _bare(name: str) -> str:
     return _EXTENSION.sub("", name)
 
 
 def _file(title: str) -> str:
-    return _HASH_SUFFIX.sub("", title).replace("\\", "/")
+    return without_hash(title).replace("\\", "/")
 
 
 def _ranked_names(entry: Mapping[str, Any]) -> tuple[list[str], ...]:
@@ -173,13 +190,13 @@ def _ranked_names(entry: Mapping[str, Any]) -> tuple[list[str], ...]:
 def checkpoint_of(entry: Mapping[str, Any]) -> Checkpoint:
     """Return what an entry of the engine's list says; its title alone will do."""
     names = frozenset(name for rank in _ranked_names(entry) for name in rank)
-    shown = _HASH_SUFFIX.search(str(entry["title"]))
-    hashes = [shown.group(1)] if shown else _strings([entry.get("hash"), entry.get("sha256")])
+    shown = shown_hash(str(entry["title"]))
+    hashes = [shown] if shown else _strings([entry.get("hash"), entry.get("sha256")])
     known = hashes[0][:10] if hashes else None
     return Checkpoint(str(entry["title"]), names, known)
 
 
 def _hash_agrees(name: str, found: Checkpoint) -> bool:
     """Tell whether a hash written in `name` is the one found: same file name, other content is another model."""
-    shown = _HASH_SUFFIX.search(name)
-    return shown is None or found.hash is None or shown.group(1).lower() == found.hash.lower()
+    shown = shown_hash(name)
+    return shown is None or found.hash is None or shown.lower() == found.hash.lower()

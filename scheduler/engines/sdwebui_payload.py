@@ -27,6 +27,8 @@ _NUMBERS = (
     *("gfpgan_visibility", "codeformer_visibility", "codeformer_weight", "upscaling_resize"),
     *("extras_upscaler_2_visibility",),
 )
+MOST_IMAGES = 500
+"""Images of one task: each takes some 200 bytes of a record that DynamoDB bounds at 400 KB."""
 _LEAST_INT, _MOST_INT = -(1 << 63), (1 << 64) - 1
 _MOST_NUMBER = 1e9
 """Larger than any of the fields means; NaN and infinities are neither smaller nor larger."""
@@ -122,6 +124,12 @@ def _render(task_type: TaskType, body: dict[str, Any], *, seed_key: str, max_pix
     if overrides is not None and not isinstance(overrides, dict):
         raise _wrong("override_settings", overrides, "must be an object of settings")
     count = size["batch_size"] * size["n_iter"]
+    if count > MOST_IMAGES:
+        raise Rejected(
+            f"batch_size {size['batch_size']} x n_iter {size['n_iter']} are {count} images; "
+            f"a task may ask for {MOST_IMAGES}",
+            field="payload.n_iter",
+        )
     if task_type is TaskType.IMG2IMG:
         inputs = _check_inputs(body, max_pixels=max_pixels)
         if inputs > 1:
@@ -255,8 +263,11 @@ def _size(name: str, body: dict[str, Any], default: int, least: int) -> int:
 
 def _integer(name: str, value: Any) -> int:
     """Return a whole number, from text too, as the engine itself would read it."""
-    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal() and len(value) <= 20:
-        value = int(value)
+    if isinstance(value, str) and len(value) <= 20:
+        try:
+            value = int(value)
+        except ValueError:
+            raise _wrong(name, value, "must be a whole number") from None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not _LEAST_INT <= value <= _MOST_INT:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
@@ -123,6 +123,7 @@ class DynamoTaskStore:
                     return _claim_of(task.task_id, answer.record)
             elif reason not in {Refusal.CHANGED, Refusal.RESENT}:
                 return Refused(reason, answer.record)
+            claiming = replace(claiming, now=self._clock.now())
             update = claiming.resent() if reason is Refusal.RESENT else claiming.again()
             answer = self._try_claim(task.task_id, update)
         if not isinstance(answer, Unclaimed):
@@ -370,10 +371,12 @@ def _image_item(image: StoredImage) -> dict[str, Any]:
 
 
 def _failure_item(failure: Failure) -> dict[str, Any]:
-    error = {"class": failure.kind, "message": failure.message, "field": failure.field, "engine": failure.engine}
+    # Clients and engines put anything into these; a record that is too large could not be written at all.
+    message, field, engine = failure.message[:1000], (failure.field or "")[:200], (failure.engine or "")[:500]
+    error = {"class": failure.kind, "message": message, "field": field, "engine": engine}
     return {
-        "error": {name: value for name, value in error.items() if value is not None},
-        "error_message": failure.message,
+        "error": {name: value for name, value in error.items() if value},
+        "error_message": message,
     }
 
 

@@ -85,7 +85,7 @@ def test_the_same_id_with_another_request_is_refused_and_the_first_is_unhurt(
 def test_a_scheduler_that_sleeps_past_its_lease_does_not_touch_what_another_has_taken_over(
     world: World, engine: Engines, start: Start
 ) -> None:
-    quick, slow = engine(), engine(seconds_per_step=0.1)
+    quick, slow = engine(), engine(seconds_per_step=0.06)
     task_id, following = world.send_task("slept over", steps=60), world.send_task("also held", steps=60)
     sleeper = start(world.conf(quick.base_url, name="sleeper"))
     until(lambda: quick.stats()["renders"], what="the render")
