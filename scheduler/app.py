@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
@@ -151,10 +152,12 @@ class Scheduler:
     def _start(self) -> bool:
         """Build what needs AWS's facts, waiting for AWS as long as it takes; False when told to stop before."""
         aws, scheduler = self._settings.aws, self._settings.scheduler
-        clients = build(aws.aws_region, poll_interval_s=scheduler.poll_interval, threads=STORE_THREADS + 4)
+        threads = STORE_THREADS + MOST_AHEAD * len(self._lanes) + len(aws.sqs_queue_url) + 4
         pause_s = 1.0
         while True:
             try:
+                # Built anew at each try: a client that found no credentials when it was built never looks again.
+                clients = build(aws.aws_region, poll_interval_s=scheduler.poll_interval, threads=threads)
                 queues, key_name = self._facts(clients)
             except Unavailable as error:
                 advice = "check the instance's role or the credentials" if isinstance(error, AccessDenied) else None
@@ -241,7 +244,7 @@ class Scheduler:
             self._threads.start("engine", render.run)
             for _ in range(MOST_AHEAD):
                 self._threads.start("prepare", prepare.run)
-        turns = Turns(len(queues))
+        turns = Turns(len(queues), clock)
         for queue in queues:
             receiver = ReceiveLoop(
                 queue,
@@ -312,6 +315,7 @@ class Scheduler:
         threads.join("store", stop.left_s)
         processor.deletions.put(None)
         threads.join("delete", stop.left_s)
+        threads.join("return", stop.left_s)
         threads.join("receive", lambda: max(0.0, polled_s - self._clock.monotonic()))  # it puts back what it brings
         self._return_unstarted(processor)  # unless it was at that already when the stop began
         self._keepers_stop.set()
@@ -320,10 +324,11 @@ class Scheduler:
         log.info("scheduler_stopped", left=left)
 
     def _return_unstarted(self, processor: TaskProcessor) -> None:
+        processor.return_unstarted(older_than_s=0.0, reason="stop")
         for lane in self._lanes:
             while (held := lane.withdraw()) is not None:
-                processor.return_claimed(held, reason="stop")
-        processor.return_unstarted(older_than_s=0.0, reason="stop")
+                # Its claim must be released first, and DynamoDB may not answer: that must not hold up the stop.
+                self._threads.start("return", partial(processor.return_claimed, held, reason="stop"))
 
     # telling
 

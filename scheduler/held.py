@@ -30,7 +30,8 @@ class State(StrEnum):
 
 
 UNSTARTED = frozenset({State.WAITING, State.PREPARING, State.READY})
-CLAIMED = frozenset({State.READY, State.RUNNING, State.FINISHING})
+CLAIMED = frozenset({State.PREPARING, State.READY, State.RUNNING, State.FINISHING})
+"""The states in which a task that has a claim needs it renewed."""
 DEEPEN_S = 0.2
 """How long a task at most waits for others of the loaded checkpoint to come in before it makes the engine switch."""
 Title = Callable[[str | None], str | None]
@@ -40,7 +41,8 @@ LOOK_AHEAD = 64
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """One task in hand. Fields are changed by the loop that has the task, receipts only under the registry's lock.
+    """One task in hand. Fields are changed by the loop that has the task, but for what the keepers write: the times of
+    extension and renewal, progress, and the marks `is_lost` and `is_cancelled`. Receipts change under the registry's lock.
 
     Times ending in `_s` are the clock's monotonic seconds.
     """
@@ -60,14 +62,16 @@ class Held:
     claim: Claim | None = None
     run: PreparedRun | None = None
     progress: Progress | None = None
+    wanted: str | None = None
+    """The checkpoint that the task names, by whatever name."""
     is_lost: bool = False
     is_cancelled: bool = False
     reserved_bytes: int = 0
     queued_ms: int = 0
     prepare_ms: int = 0
     generate_ms: int = 0
-    started_s: float = 0.0
     rendered_s: float = 0.0
+    delete_attempts: int = 0
     failed_at_s: float | None = None
     """When its failure was written, epoch seconds: messages sent later ask for another run."""
 
@@ -109,6 +113,8 @@ class HeldTasks:
         self.room, self.choice, self.offered = Topic(self.lock), Topic(self.lock), Topic(self.lock)
         self.pace = Pace()
         self._is_deepening = False
+        self.extending = threading.Lock()
+        """Held while messages are being extended, so that who gives one back can wait for that."""
 
     def join(self, task_id: str, message: Message) -> bool:
         """Add a reference's delivery to its task if that is held; the same message again replaces its receipt."""
@@ -132,6 +138,7 @@ class HeldTasks:
                     sent_at_s=message.sent_at_s,
                     received_s=message.received_s,
                     work=work_size(task.payload),
+                    wanted=wanted_checkpoint(task),
                     state=State.WAITING,
                     since_s=self._clock.monotonic(),
                     extended_s=message.received_s,
@@ -147,9 +154,10 @@ class HeldTasks:
         more tasks are just coming in, one that would have to load another checkpoint waits for them a moment.
         """
         with self.lock:
-            waiting = [held for held in self._tasks.values() if held.state is State.WAITING][:LOOK_AHEAD]
+            waiting = [held for held in self._tasks.values() if held.state is State.WAITING]
+            waiting = sorted(waiting, key=lambda held: held.queue)[:LOOK_AHEAD]
             index = choose(
-                [(held.queue, title(wanted_checkpoint(held.task)), held.received_s) for held in waiting],
+                [(held.queue, title(held.wanted), held.received_s) for held in waiting],
                 loaded=loaded,
                 now=self._clock.monotonic(),
             )
@@ -158,7 +166,7 @@ class HeldTasks:
             first = waiting[index]
             if (
                 self._is_deepening
-                and title(wanted_checkpoint(first.task)) != loaded
+                and title(first.wanted) != loaded
                 and self._clock.monotonic() - first.received_s < DEEPEN_S
             ):
                 return None
@@ -233,7 +241,7 @@ class HeldTasks:
                     seconds += max(0.0, expected - done)
                     waiting += held.state is State.WAITING
                     unstarted += held.state in UNSTARTED
-                    titles.add(title(wanted_checkpoint(held.task)))
+                    titles.add(title(held.wanted))
             return InHand(seconds=seconds, waiting=waiting, unstarted=unstarted, is_mixed=len(titles) > 1)
 
     def describe(self) -> list[dict[str, Any]]:

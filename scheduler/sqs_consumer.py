@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from scheduler.aws.clients import Clients
-from scheduler.aws.errors import translated
+from scheduler.aws.errors import DENIED, code_of, translated
 from scheduler.domain.errors import Rejected, Unavailable
 from scheduler.domain.ports import Clock
 from scheduler.domain.skew import SkewBounds
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from types_boto3_sqs.type_defs import MessageTypeDef
 
 BATCH = 10
+GONE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 LEASE_RANGE_S = (5, 60)
 MAX_ATTRIBUTE_CHARS = 500
 MAX_DLQ_BODY_BYTES = 1024 * 1024 - 8192
@@ -49,8 +52,18 @@ def discover(client: SQSClient, name_or_url: str, *, clock: Clock, skew: SkewBou
         dlq_url = None
         if arn := redrive.get("deadLetterTargetArn"):
             account, name = str(arn).split(":")[4:6]
-            dlq_url = client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+            dlq_url = _url_if_there(client, name, account)
     return QueueFacts(url=url, visibility_s=int(attributes["VisibilityTimeout"]), dlq_url=dlq_url)
+
+
+def _url_if_there(client: SQSClient, name: str, account: str) -> str | None:
+    """Return a queue's URL, None when it is gone or we may not ask: refused messages then go to the bucket."""
+    try:
+        return client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+    except ClientError as error:
+        if code_of(error) not in DENIED | GONE:
+            raise
+        return None
 
 
 class SqsQueue:
@@ -175,9 +188,3 @@ def _learn_skew(answer: Any, skew: SkewBounds, *, sent_at_s: float, received_at_
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     if date:
         skew.add(date, sent_at_s=sent_at_s, received_at_s=received_at_s)
-
-
-def by_queue(messages: Sequence[Message]) -> Iterator[tuple[int, list[str]]]:
-    """Group the receipts of messages by the queue they came from."""
-    for queue in sorted({message.queue for message in messages}):
-        yield queue, [message.receipt for message in messages if message.queue == queue]

@@ -10,13 +10,23 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import structlog
 
 from scheduler.domain.claiming import Refusal, Refused, wait_elsewhere_s
-from scheduler.domain.errors import Counts, Interrupted, LeaseLost, Rejected, SchedulerError, Transient, Unavailable
+from scheduler.domain.errors import (
+    Counts,
+    Interrupted,
+    LeaseLost,
+    Rejected,
+    SchedulerError,
+    Transient,
+    Unavailable,
+    Unstorable,
+)
 from scheduler.domain.keys import image_key
 from scheduler.domain.ports import Clock, ImageStore, MessageQueue, Output, TaskStore
 from scheduler.domain.retry import FIRST_LACKING_S, Fail, backoff_s, decide
@@ -37,6 +47,8 @@ MISSING_RECORD_S = 300.0
 MAX_UNSTARTED_S = 600.0
 """What is held and not started for so long goes back, for a host whose engine works."""
 DELETE_ATTEMPTS = 5
+MOST_SURPRISES = 5
+"""Errors of our own in a row, on different tasks, after which a loop ends: then it is not the tasks."""
 RESENT_DELAY_S = 2.0
 """A message that asks for a failed task anew comes back after the old one's delete."""
 
@@ -91,6 +103,7 @@ class TaskProcessor:
         Raises Unavailable when the records of references cannot be read; those messages were put back.
         """
         references: list[tuple[str, Message]] = []
+        refused: list[tuple[Message, Rejected]] = []
         if self._stop.is_set():
             self._put_back(messages, 0.0, reason="stop")
             return
@@ -102,9 +115,13 @@ class TaskProcessor:
                 elif not self._held.join(found, message):
                     references.append((found, message))
             except Rejected as error:
-                self.refuse(message, error)
-        if references:
-            self._admit_references(references)
+                refused.append((message, error))
+        try:
+            if references:
+                self._admit_references(references)
+        finally:
+            for message, why in refused:  # last, for what is held already is kept hidden meanwhile
+                self.refuse(message, why)
 
     def _admit_references(self, references: Sequence[tuple[str, Message]]) -> None:
         try:
@@ -176,6 +193,9 @@ class TaskProcessor:
         except Unavailable:  # we stop, and the claim may or may not hold: the lease settles it
             self.give_back(held, 0.0, reason="stop")
             return False
+        except Unstorable as error:
+            self._refuse_held(held, error.message)
+            return False
         if isinstance(answer, Refused):
             self._refused(held, answer, message)
             return False
@@ -189,7 +209,9 @@ class TaskProcessor:
             case Refusal.DUPLICATE:
                 self.delete(held, failed_at_s=_failed_at_s(record))
             case Refusal.ELSEWHERE:
-                wait_s = wait_elsewhere_s(record, now=self._clock.now(), receive_count=held.receive_count)
+                wait_s = wait_elsewhere_s(
+                    record, now=self._clock.now(), lease_s=self._terms.lease_s, receive_count=held.receive_count
+                )
                 self.give_back(held, wait_s, reason="elsewhere")
             case Refusal.CONFLICT:
                 self._refuse_held(held, f"task_id {task_id} already belongs to another request")
@@ -240,7 +262,7 @@ class TaskProcessor:
         ]
         try:
             stored = tuple(
-                self.insist(held, lambda key=key, image=image: self._images.put(key, image))  # type: ignore[misc]  # mypy cannot type default-bound lambdas
+                self.insist(held, partial(self._images.put, key, image), left_s=self._stop.work_left_s)
                 for key, image in zip(keys, output.images, strict=True)
             )
             result = Result(
@@ -258,8 +280,10 @@ class TaskProcessor:
             self.insist(held, lambda: self._tasks.complete(claim, task, result))
         except LeaseLost:
             self._lose(held)
+        except Unstorable as error:
+            self.end(held, error)
         except Unavailable:
-            self._abandon(held)
+            self.return_claimed(held, reason="stop")
         else:
             self._metrics.store_s.observe(self._clock.monotonic() - held.rendered_s)
             self._ended(task.task_id, "completed", images=len(stored), **_timing_fields(result.timings))
@@ -294,8 +318,17 @@ class TaskProcessor:
                 self._back(held, decision.delay_s, decision.counts, reason=kind)
         except LeaseLost:
             self._lose(held)
+        except Unstorable as unstorable:
+            self._refuse_held(held, unstorable.message)
         except Unavailable:
             self._abandon(held)
+
+    def surprised(self, held: Held) -> None:
+        """See to a task in whose hands our own code failed: it counts as a run, so that it cannot go on for ever."""
+        if held.claim is None:
+            self.give_back(held, backoff_s(held.receive_count), reason="surprise")
+        else:
+            self.end(held, Transient("the worker failed on this task: see its log", counts=Counts.RUN))
 
     def _with_tries(self, claim: Claim) -> Claim:
         """Return the claim with what the record says of earlier tries; only this kind of failure needs to know."""
@@ -315,6 +348,7 @@ class TaskProcessor:
             self._abandon(held)
         else:
             held.claim = held.run = None
+            held.is_lost = False  # a renewal that came after the release was told so
             self._held.move(held, State.WAITING)
 
     def return_unstarted(self, *, older_than_s: float, reason: str) -> None:
@@ -345,6 +379,8 @@ class TaskProcessor:
     def give_back(self, held: Held, delay_s: float, *, reason: str) -> None:
         """Show a task's messages again after `delay_s`, at once when we stop, and hold it no more."""
         self._held.move(held, State.RETURNING, reason)
+        with self._held.extending:
+            pass  # an extension under way would hide the messages again after they were shown
         while messages := self._held.receipts(held):
             self._put_back(messages, 0.0 if self._stop.is_set() else delay_s, reason=reason)
             self._held.acknowledge(held, messages)
@@ -371,9 +407,7 @@ class TaskProcessor:
 
     def delete_batch(self, batch: Sequence[Held]) -> list[Held]:
         """Delete the messages of finished tasks; return those tasks that still have one. Raises Unavailable."""
-        for held in batch:
-            self._put_back_resent(held)
-        found = [(held, message) for held in batch for message in self._held.receipts(held)]
+        found = [(held, message) for held in batch for message in self._to_delete(held)]
         for queue in sorted({message.queue for _, message in found}):
             part = [(held, message) for held, message in found if message.queue == queue]
             failed = set(self._queues[queue].delete([message.receipt for _, message in part]))
@@ -382,14 +416,16 @@ class TaskProcessor:
                     self._held.acknowledge(held, [message])
         return [held for held in batch if self._held.receipts(held)]
 
-    def _put_back_resent(self, held: Held) -> None:
-        failed_at_s = held.failed_at_s
+    def _to_delete(self, held: Held) -> list[Message]:
+        """Return the messages to delete; those that ask for a failed task anew go back instead."""
+        messages, failed_at_s = self._held.receipts(held), held.failed_at_s
         if failed_at_s is None:
-            return
-        resent = [message for message in self._held.receipts(held) if message.sent_at_s > failed_at_s]
+            return messages
+        resent = [message for message in messages if message.sent_at_s > failed_at_s]
         if resent:
             self._put_back(resent, 0.0 if self._stop.is_set() else RESENT_DELAY_S, reason="resent")
             self._held.acknowledge(held, resent)
+        return [message for message in messages if message.sent_at_s <= failed_at_s]
 
     def forget_undeletable(self, held: Held) -> None:
         """Let go of messages whose deletion SQS keeps refusing; a redelivery will be known as a duplicate."""
@@ -411,11 +447,13 @@ class TaskProcessor:
         given = {name: value for name, value in fields.items() if value is not None}
         log.info("task_ended", task_id=task_id, outcome=outcome, **given)
 
-    def insist(self, held: Held, call: Callable[[], T]) -> T:
+    def insist(self, held: Held, call: Callable[[], T], *, left_s: Callable[[], float] | None = None) -> T:
         """Return what `call` returns, trying again for as long as AWS is unavailable.
 
-        Raises LeaseLost when the claim is lost meanwhile, Unavailable when the time to stop is up.
+        Raises LeaseLost when the claim is lost meanwhile, Unavailable when there is no time left: by `left_s`, by
+        default until the deadline of the stop.
         """
+        left_s = left_s or self._stop.left_s
         times = 0
         try:
             while True:
@@ -431,7 +469,7 @@ class TaskProcessor:
                         self._troubles[held.task.task_id] = str(error)
                     if times == 1:
                         log.warning("aws_unavailable", task_id=held.task.task_id, error=str(error))
-                    if self._stop.left_s() <= 0:
+                    if left_s() <= 0:
                         raise
                     self._stop.pause(min(15.0, 0.5 * 2.0 ** min(times - 1, 6)))
         finally:

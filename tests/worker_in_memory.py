@@ -198,7 +198,7 @@ class Worker:
             **common,
         )
         working = common | {"processor": self.processor, "stop": self.stop}
-        turns = Turns(queues)
+        turns = Turns(queues, clock)
         self.receives = [
             ReceiveLoop(
                 port,

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import NoCredentialsError
+
+from scheduler.aws.errors import translated
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -37,8 +40,18 @@ class Clients:
 
 
 def build(region: str, *, poll_interval_s: int, threads: int) -> Clients:
-    """Build the clients for `region`; `threads` is how many may call one of them at once."""
+    """Build the clients for `region`; `threads` is how many may call one of them at once.
+
+    Raises AccessDenied when there are no credentials, Unavailable when they cannot be read.
+    """
+    with translated("reading the AWS credentials"):
+        return _build(region, poll_interval_s=poll_interval_s, threads=threads)
+
+
+def _build(region: str, *, poll_interval_s: int, threads: int) -> Clients:
     session = boto3.Session(region_name=region)
+    if session.get_credentials() is None:
+        raise NoCredentialsError
     work = _config(connect_s=CONNECT_TIMEOUT_S, read_s=WORK_READ_TIMEOUT_S, attempts=3, connections=threads)
     keeper = _config(connect_s=2, read_s=3, attempts=2, connections=2)
     receive = _config(

@@ -78,12 +78,15 @@ def submit_command(  # noqa: PLR0917 - click passes every option
     message = _read(file) if file else _build(prompt or "", image, checkpoint, settings)
     message.setdefault("task_id", task_id or str(uuid.uuid4()))
     session = open_session(config, local=local)
+    # A task that failed and is sent anew still shows its old end for a while.
+    old_end = session.records.read([str(message["task_id"])]).get(str(message["task_id"]), {}).get("finished_at")
     try:
         submitted = submit(message, records=session.records, send=session.send)
     except Rejected as error:
         _refuse(error, as_json=as_json)
     if wait:
-        record = _wait(session, submitted.task_id, as_json=as_json)
+        old_end = old_end if submitted.was_sent else None
+        record = _wait(session, submitted.task_id, old_end=old_end, as_json=as_json)
         _print_record(session, record, as_json=as_json)
         sys.exit(0 if record.get("status") == "completed" else 1)
     if as_json:
@@ -121,12 +124,12 @@ def _build(prompt: str, image: Path | None, checkpoint: str | None, settings: tu
     return message | ({"checkpoint": checkpoint} if checkpoint else {})
 
 
-def _wait(session: Session, task_id: str, *, as_json: bool) -> Mapping[str, Any]:
-    """Poll the record every second until its end; a person sees how far it is."""
+def _wait(session: Session, task_id: str, *, old_end: object, as_json: bool) -> Mapping[str, Any]:
+    """Poll the record every second until an end other than `old_end`; a person sees how far it is."""
     shows = sys.stderr.isatty() and not as_json
     while True:
         record = session.records.read([task_id]).get(task_id, {})
-        if record.get("status") in FINAL:
+        if record.get("status") in FINAL and record.get("finished_at") != old_end:
             break
         if shows:
             click.echo(f"\r{record.get('status', 'missing')} {record.get('progress', 0)} %   ", err=True, nl=False)
@@ -162,7 +165,7 @@ def show_command(config: Path | None, local: bool, as_json: bool, task_id: str) 
 @json_option
 @click.argument("task_id")
 def cancel_command(config: Path | None, local: bool, as_json: bool, task_id: str) -> None:
-    """Cancel a task: one that waits at once, one that runs within a quarter of its lease (15 s at most).
+    """Cancel a task: one that waits at once, one that runs within a sixth of its lease (10 s at most).
 
     \b
     Example:
@@ -172,7 +175,7 @@ def cancel_command(config: Path | None, local: bool, as_json: bool, task_id: str
     status = session.records.request_cancel(task_id)
     said = {
         "missing": f"there is no record of task {task_id}",
-        "processing": "it runs; its worker ends it within a quarter of its lease (15 s at most)",
+        "processing": "it runs; its worker ends it within a sixth of its lease (10 s at most)",
         "cancelled": "cancelled",
     }.get(status, f"too late: it is {status}")
     if as_json:

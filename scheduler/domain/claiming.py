@@ -80,11 +80,15 @@ def judge(
     return Refusal.CHANGED
 
 
-def wait_elsewhere_s(record: Mapping[str, Any], *, now: float, receive_count: int) -> float:
+def wait_elsewhere_s(record: Mapping[str, Any], *, now: float, lease_s: float, receive_count: int) -> float:
     """Return how long a duplicate of a task that runs elsewhere stays away, in seconds.
 
     It is the longer of the lease that is left and the expected end, doubled for each time the message came, at
-    most five minutes.
+    most five minutes. A holder that lives renews at a sixth of the lease (`lease_s`): where less than half is left it
+    is probably dead, and the message need only wait for the lease to run out.
     """
-    left = max(float(record.get("lease_until", now)) - now, float(record.get("eta_s", 0)), 1.0)
+    left = max(float(record.get("lease_until", now)) - now, 1.0)
+    if left < lease_s / 2:
+        return left
+    left = max(left, float(record.get("eta_s", 0)))
     return min(MAX_BACKOFF_S, left * 2.0 ** min(max(0, receive_count - 1), 9))

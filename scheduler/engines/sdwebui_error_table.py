@@ -85,18 +85,18 @@ CASES = (
         statuses=frozenset({401}),
     ),
     Case(
-        answer="502 or 504",
+        answer="504",
         verdict=Verdict.LOST,
-        why="A proxy before the engine gave up on it; the engine may well be at the task still, and a run is spent.",
+        why="A proxy before the engine gave up waiting; the engine may well be at the task still, and a run is spent.",
         says="the proxy before the engine had no answer from it",
-        statuses=frozenset({502, 504}),
+        statuses=frozenset({504}),
     ),
     Case(
-        answer="403, 405, 429, 503, or a redirect",
+        answer="403, 405, 429, 502, 503, or a redirect",
         verdict=Verdict.DOWN,
         why="Something else answers at this address, or a proxy before an engine that is down or starting.",
         says="what answers at sd_api_base_url takes no requests",
-        statuses=frozenset({301, 302, 303, 307, 308, 403, 405, 429, 503}),
+        statuses=frozenset({301, 302, 303, 307, 308, 403, 405, 429, 502, 503}),
     ),
     Case(
         answer="404 `Not Found`, or one that the API did not write",

@@ -124,12 +124,6 @@ def _render(task_type: TaskType, body: dict[str, Any], *, seed_key: str, max_pix
     if overrides is not None and not isinstance(overrides, dict):
         raise _wrong("override_settings", overrides, "must be an object of settings")
     count = size["batch_size"] * size["n_iter"]
-    if count > MOST_IMAGES:
-        raise Rejected(
-            f"batch_size {size['batch_size']} x n_iter {size['n_iter']} are {count} images; "
-            f"a task may ask for {MOST_IMAGES}",
-            field="payload.n_iter",
-        )
     if task_type is TaskType.IMG2IMG:
         inputs = _check_inputs(body, max_pixels=max_pixels)
         if inputs > 1:
@@ -140,6 +134,12 @@ def _render(task_type: TaskType, body: dict[str, Any], *, seed_key: str, max_pix
                 )
             count = inputs * size["n_iter"]
     pixels = _bound(body, size, max_pixels=max_pixels)
+    if count > MOST_IMAGES:
+        raise Rejected(
+            f"batch_size {size['batch_size']} x n_iter {size['n_iter']} make {count} images; "
+            f"a task may ask for {MOST_IMAGES}",
+            field="payload.n_iter",
+        )
     _pin_seeds(body, seed_key)
     warnings = [
         f"{name} {size[name]} is no multiple of {_ENGINE_PIXEL}: the engine rounds it"

@@ -7,13 +7,13 @@ from queue import Empty, SimpleQueue
 
 import structlog
 
-from scheduler.domain.errors import SchedulerError, Unavailable
+from scheduler.domain.errors import BadResult, SchedulerError, Unavailable
 from scheduler.domain.ports import Output
 from scheduler.held import Held
 from scheduler.loops.prepare import ByteBudget
 from scheduler.loops.render import Outcome
 from scheduler.stop import StopSignal
-from scheduler.task_processor import DELETE_ATTEMPTS, TaskProcessor
+from scheduler.task_processor import DELETE_ATTEMPTS, MOST_SURPRISES, TaskProcessor
 
 log = structlog.get_logger()
 DELETE_BATCH = 10
@@ -46,6 +46,9 @@ class DecodeLoop:
             return outcome.output()
         except SchedulerError as error:
             return error
+        except Exception as error:
+            log.exception("answer_unreadable")
+            return BadResult(f"the engine's answer could not be read: {error!r}")
 
 
 class StoreLoop:
@@ -55,17 +58,30 @@ class StoreLoop:
         self._finished = finished
         self._processor = processor
         self._budget = budget
+        self._surprises = 0
 
     def run(self) -> None:
         """Store until told that nothing more comes."""
         while (item := self._finished.get()) is not None:
             held, result = item
+            self._store(held, result)
+            self._budget.release(held)
+            del item, held, result
+
+    def _store(self, held: Held, result: Output | SchedulerError) -> None:
+        try:
             if isinstance(result, SchedulerError):
                 self._processor.end(held, result)
             else:
                 self._processor.finish(held, result)
-            self._budget.release(held)
-            del item, held, result
+        except Exception:
+            self._surprises += 1
+            if self._surprises >= MOST_SURPRISES:
+                raise
+            log.exception("store_failed", task_id=held.task.task_id)
+            self._processor.surprised(held)
+        else:
+            self._surprises = 0
 
 
 class DeleteLoop:
@@ -74,7 +90,6 @@ class DeleteLoop:
     def __init__(self, processor: TaskProcessor, stop: StopSignal) -> None:
         self._processor = processor
         self._stop = stop
-        self._attempts: dict[str, int] = {}
         self._failures = 0
 
     def run(self) -> None:
@@ -117,12 +132,10 @@ class DeleteLoop:
         self._failures = 0
         again = []
         for held in left:
-            times = self._attempts.get(held.task.task_id, 0) + 1
-            if times >= DELETE_ATTEMPTS:
-                self._attempts.pop(held.task.task_id, None)
+            held.delete_attempts += 1
+            if held.delete_attempts >= DELETE_ATTEMPTS:
                 self._processor.forget_undeletable(held)
             else:
-                self._attempts[held.task.task_id] = times
                 again.append(held)
         if again:
             self._stop.pause(1.0)

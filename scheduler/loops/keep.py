@@ -28,25 +28,33 @@ class VisibilityKeeper:
     def cycle(self, *, due_after_s: float) -> None:
         """Extend what was not extended (or received) within the last `due_after_s`."""
         now = self._clock.monotonic()
-        due = [
-            held
-            for held in self._held.all()
-            if held.state is not State.RETURNING and now - held.extended_s >= due_after_s
-        ]
+        extended: set[Held] = set()
         for index, queue in enumerate(self._queues):
-            found = [(held, m) for held in due for m in self._held.receipts(held) if m.queue == index]
-            if not found:
-                continue
-            try:
-                refused = queue.extend([message.receipt for _, message in found])
-            except Unavailable as error:
-                self._metrics.aws_errors.inc()
-                log.warning("extend_failed", queue=index, messages=len(found), error=str(error))
-                continue
+            with self._held.extending:
+                due = [held for held in self._held.all() if self._is_due(held, now - due_after_s)]
+                found = [(held, m) for held in due for m in self._held.receipts(held) if m.queue == index]
+                refused = self._extend(queue, index, [message.receipt for _, message in found])
             for held, message in found:
-                held.extended_s = now
-                if message.receipt in refused and held.state is not State.DELETING:
+                if refused is not None:
+                    extended.add(held)
+                if message.receipt in (refused or ()) and held.state is not State.DELETING:
                     log.warning("extend_refused", task_id=held.task.task_id, message_id=message.message_id)
+        for held in extended:
+            held.extended_s = now
+
+    def _is_due(self, held: Held, extended_before_s: float) -> bool:
+        """Tell whether its messages are ours to keep hidden, and need it."""
+        return held.state is not State.RETURNING and not held.is_lost and held.extended_s <= extended_before_s
+
+    def _extend(self, queue: MessageQueue, index: int, receipts: Sequence[str]) -> list[str] | None:
+        if not receipts:
+            return None
+        try:
+            return queue.extend(receipts)
+        except Unavailable as error:
+            self._metrics.aws_errors.inc()
+            log.warning("extend_failed", queue=index, messages=len(receipts), error=str(error))
+            return None
 
 
 class ClaimKeeper:
@@ -75,6 +83,7 @@ class ClaimKeeper:
         for held in self._held.all():
             if held.state in CLAIMED and held.claim is not None and now - held.renewed_s >= due_after_s:
                 self._renew(held)
+        for held in self._held.all():  # afterwards, for a slow engine must not keep a claim from being renewed
             if held.is_lost or held.is_cancelled:
                 self._interrupt(held)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from scheduler.domain.ports import Clock, Engine
-from scheduler.held import Held, HeldTasks, State, wanted_checkpoint
+from scheduler.held import Held, HeldTasks, State
 
 
 class Lane:
@@ -51,7 +51,7 @@ class Lane:
         if held is None:
             self.leave()
         else:
-            self._last_title = self.engine.title(wanted_checkpoint(held.task))
+            self._last_title = self.engine.title(held.wanted)
         return held
 
     def leave(self) -> None:
@@ -103,6 +103,15 @@ class Lane:
                 self._in_line -= 1
                 self._ready.remove(unwanted)
             return unwanted
+
+    def withdraw_stale(self, received_before_s: float) -> Held | None:
+        """Take the next task out of the line if it came so long ago and cannot start now."""
+        with self._held.lock:
+            cannot_start = self.running is not None or not self.is_ready
+            if not self._ready or not cannot_start or self._ready[0].received_s >= received_before_s:
+                return None
+            self._in_line -= 1
+            return self._ready.popleft()
 
     def title_after_line(self) -> str | None:
         """Return the title of the checkpoint that will be loaded after what runs and is in line, as far as known."""

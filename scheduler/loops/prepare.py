@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 
+import structlog
+
 from scheduler.domain.errors import EngineDown, Interrupted, SchedulerError
 from scheduler.domain.ports import Clock
 from scheduler.held import DEEPEN_S, Held, HeldTasks, State
 from scheduler.loops.lane import Lane
 from scheduler.stop import StopSignal
-from scheduler.task_processor import MAX_UNSTARTED_S, TaskProcessor
+from scheduler.task_processor import MAX_UNSTARTED_S, MOST_SURPRISES, TaskProcessor
+
+log = structlog.get_logger()
 
 
 class ByteBudget:
@@ -61,6 +65,7 @@ class PrepareLoop:
         self._budget = budget
         self._clock = clock
         self._stop = stop
+        self._surprises = 0
 
     def run(self) -> None:
         """Prepare until the stop."""
@@ -75,16 +80,34 @@ class PrepareLoop:
             self._processor.end(unwanted, Interrupted())
             self._budget.release(unwanted)
             return
+        if (stale := self._lane.withdraw_stale(self._clock.monotonic() - MAX_UNSTARTED_S)) is not None:
+            self._processor.end(stale, EngineDown("it could not be started for ten minutes"))
+            self._budget.release(stale)
+            return
         held = self._lane.choose()
         if held is None:
             self._processor.return_unstarted(older_than_s=MAX_UNSTARTED_S, reason="unstarted")
             self._held.choice.wait(seen, DEEPEN_S)
-        elif self._prepare(held):
+        elif self._prepare_or_give_back(held):
             self._lane.offer(held)
         else:
             self._lane.leave()
             with self._held.lock:
                 self._held.room.signal()  # what was taken for work is none: there is room for other
+
+    def _prepare_or_give_back(self, held: Held) -> bool:
+        """Prepare; a surprise, which is a fault of ours that this task brings out, must not end the worker."""
+        try:
+            is_prepared = self._prepare(held)
+        except Exception:
+            self._surprises += 1
+            if self._surprises >= MOST_SURPRISES:
+                raise
+            log.exception("prepare_failed", task_id=held.task.task_id)
+            self._processor.surprised(held)
+            return False
+        self._surprises = 0
+        return is_prepared
 
     def _prepare(self, held: Held) -> bool:
         """Claim and encode; False when the task went another way."""

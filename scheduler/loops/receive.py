@@ -18,6 +18,8 @@ from scheduler.stop import StopSignal
 from scheduler.task_processor import TaskProcessor
 
 log = structlog.get_logger()
+FULL_FOR_S = 1.0
+"""How long a full answer speaks of a queue; after that a lower one need not wait for its next poll to end."""
 LOWER_SHARE = 8
 """One receive in so many goes to a lower queue even while a higher one is full."""
 
@@ -25,22 +27,24 @@ LOWER_SHARE = 8
 class Turns:
     """Whose turn it is to receive, among the queues in their order of priority."""
 
-    def __init__(self, queues: int) -> None:
+    def __init__(self, queues: int, clock: Clock) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._full = [False] * queues
+        self._full_until_s = [0.0] * queues
         self._receives = 0
 
     def may_receive(self, index: int) -> bool:
-        """Tell whether queue `index` may be asked: no higher queue is full, or its share has come."""
+        """Tell whether queue `index` may be asked: no higher queue was full just now, or its share has come."""
+        now = self._clock.monotonic()
         with self._lock:
-            if any(self._full[:index]):
+            if any(now < until_s for until_s in self._full_until_s[:index]):
                 return self._receives % LOWER_SHARE == LOWER_SHARE - 1
             return True
 
     def received(self, index: int, *, full: bool) -> None:
         """Note that queue `index` answered, and whether there was all that was asked for."""
         with self._lock:
-            self._full[index] = full
+            self._full_until_s[index] = self._clock.monotonic() + FULL_FOR_S if full else 0.0
             self._receives += 1
 
 

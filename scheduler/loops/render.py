@@ -7,13 +7,13 @@ from queue import SimpleQueue
 
 import structlog
 
-from scheduler.domain.errors import EngineDown, EngineHung, Fatal, Interrupted, OutOfMemory, SchedulerError
-from scheduler.domain.ports import Answer, Clock
+from scheduler.domain.errors import EngineDown, EngineHung, EngineLost, Fatal, Interrupted, OutOfMemory, SchedulerError
+from scheduler.domain.ports import Answer, Clock, PreparedRun
 from scheduler.held import Held, HeldTasks, State
 from scheduler.loops.lane import Lane
 from scheduler.observe.metrics import Metrics
 from scheduler.stop import StopSignal
-from scheduler.task_processor import MAX_UNSTARTED_S, TaskProcessor
+from scheduler.task_processor import TaskProcessor
 
 log = structlog.get_logger()
 FATALS_IN_A_ROW = 3
@@ -75,8 +75,6 @@ class RenderLoop:
             self._settle()
         if following is not None and (following.is_lost or following.is_cancelled):
             self._dismiss()
-        elif following is not None and self._clock.monotonic() - following.received_s > MAX_UNSTARTED_S:
-            self._decline("it could not be started for ten minutes")
         elif not self._lane.is_ready:
             self._await_engine()
         elif is_held_up:
@@ -136,7 +134,7 @@ class RenderLoop:
         if run is None:
             raise RuntimeError(f"task {held.task.task_id} reached the engine unprepared")
         switching = engine.loaded() not in {None, run.checkpoint or engine.title(None)}
-        started_s = held.started_s = self._clock.monotonic()
+        started_s = self._clock.monotonic()
         held.queued_ms = round(max(0.0, self._clock.now() - held.sent_at_s) * 1000)
         starved_s = max(0.0, min(started_s - self._idle_since_s, held.queued_ms / 1000))
         outcome: Outcome
@@ -145,9 +143,7 @@ class RenderLoop:
                 outcome = engine.generate(run, deadline_s=self._deadline_s, on_sent=self._settle)
             except OutOfMemory as error:
                 log.warning("out_of_memory", task_id=held.task.task_id, engine=engine.name, said=error.engine)
-                engine.free_memory()
-                held.run = run = engine.smaller(run)
-                outcome = engine.generate(run, deadline_s=self._deadline_s, on_sent=self._settle)
+                outcome = self._again_smaller(held, run)
         except SchedulerError as error:
             outcome = error
         ended_s = held.rendered_s = self._idle_since_s = self._clock.monotonic()
@@ -156,6 +152,18 @@ class RenderLoop:
                 lambda: self._account(held, outcome, ended_s - started_s, starved_s, switched=switching)
             )
         return outcome
+
+    def _again_smaller(self, held: Held, run: PreparedRun) -> Outcome:
+        """Free the GPU and run the task once more, at batch size 1."""
+        engine = self._lane.engine
+        held.run = engine.smaller(run)
+        try:
+            engine.free_memory()
+        except EngineDown as error:  # it died of the task: that was a run
+            raise EngineLost(f"the engine went away after it had run out of memory: {error.message}") from error
+        if held.is_lost or held.is_cancelled or self._stop.is_set():
+            raise Interrupted
+        return engine.generate(held.run, deadline_s=self._deadline_s, on_sent=self._settle)
 
     def _account(self, held: Held, outcome: Outcome, seconds: float, starved_s: float, *, switched: bool) -> None:
         held.generate_ms = round(seconds * 1000)
@@ -173,6 +181,8 @@ class RenderLoop:
         self._held.move(held, State.FINISHING)
         self._lane.running = None
         self._unsettled.append(lambda: self.outcomes.put((held, outcome)))
+        if isinstance(outcome, SchedulerError):
+            self._settle()  # what follows may take long, a restart or a wait for the engine, and no picture is at stake
 
     def _settle(self) -> None:
         """Let the others see what has happened: count, hand over, wake.

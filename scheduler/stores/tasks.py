@@ -30,6 +30,7 @@ INDEX = "status-created_at-index"
 KEY_NAMES = ("task_id", "taskId")
 HELD = "{owner} = {:owner} AND {attempt} = {:attempt}"
 RUN_STATE = ("progress", "step", "eta_s", "cancel_requested")
+MAX_MESSAGE_CHARS = 1000
 _DAY_S = 86400
 
 
@@ -260,7 +261,7 @@ class DynamoTaskStore:
         )
         update.remove("lease_until")
         if form is Format.PREDECESSOR:
-            update.set(**predecessor.finished(addresses, error, now=now))
+            update.set(**predecessor.finished(addresses, error[:MAX_MESSAGE_CHARS], now=now))
 
     def create(self, task: Task, *, job_type: str) -> bool:
         """Write the `pending` record of a task about to be sent; False when the id is already taken.
@@ -372,7 +373,11 @@ def _image_item(image: StoredImage) -> dict[str, Any]:
 
 def _failure_item(failure: Failure) -> dict[str, Any]:
     # Clients and engines put anything into these; a record that is too large could not be written at all.
-    message, field, engine = failure.message[:1000], (failure.field or "")[:200], (failure.engine or "")[:500]
+    message, field, engine = (
+        failure.message[:MAX_MESSAGE_CHARS],
+        (failure.field or "")[:200],
+        (failure.engine or "")[:500],
+    )
     error = {"class": failure.kind, "message": message, "field": field, "engine": engine}
     return {
         "error": {name: value for name, value in error.items() if value},

@@ -20,7 +20,7 @@ from scheduler.domain.errors import AccessDenied, Rejected, Unavailable
 from scheduler.domain.ports import Clock, MessageQueue
 from scheduler.domain.skew import SkewBounds
 from scheduler.domain.task import Message
-from scheduler.sqs_consumer import MAX_DLQ_BODY_BYTES, QueueFacts, SqsQueue, by_queue, discover
+from scheduler.sqs_consumer import MAX_DLQ_BODY_BYTES, QueueFacts, SqsQueue, discover
 
 BODY = '{"task_id": "狐-1",  "payload": {"prompt": "a\\tfox"}}\n'
 WHY = Rejected("task_type is missing", field="task_type")
@@ -434,16 +434,6 @@ def test_answers_tell_how_far_the_hosts_clock_is_off(cloud: Cloud, off_s: float,
 def test_lease_is_the_visibility_timeout_within_bounds(moto: Cloud, visibility_s: int, lease_s: int) -> None:
     made = MadeQueue(name="tasks", url="http://127.0.0.1/tasks", dlq_name=None, dlq_url=None)
     assert sqs_queue(moto.clients, made, visibility_s=visibility_s).lease_s == lease_s
-
-
-def test_messages_are_grouped_by_their_queue() -> None:
-    def message(queue: int, receipt: str) -> Message:
-        return Message(
-            queue=queue, message_id=receipt, receipt=receipt, body="", sent_at_s=0, receive_count=1, received_s=0
-        )
-
-    messages = [message(1, "b"), message(0, "a"), message(1, "c")]
-    assert list(by_queue(messages)) == [(0, ["a"]), (1, ["b", "c"])]
 
 
 # failures

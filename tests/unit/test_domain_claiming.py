@@ -170,16 +170,19 @@ def test_the_promises_hold_for_any_record(found):
         ({"lease_until": NOW + 20}, 5, 300),
         ({"lease_until": NOW - 20}, 1, 1),
         ({}, 1, 1),
-        ({"eta_s": 10_000}, 1, 300),
+        ({"lease_until": NOW + 20, "eta_s": 10_000}, 1, 300),
+        ({"lease_until": NOW + 11, "eta_s": 10_000}, 9, 11),  # less than half: its holder is probably dead
     ],
 )
 def test_a_duplicate_stays_away_for_the_lease_or_the_expected_end_and_longer_each_time(found, receive_count, expected):
-    assert wait_elsewhere_s(found, now=NOW, receive_count=receive_count) == pytest.approx(expected)
+    assert wait_elsewhere_s(found, now=NOW, lease_s=24, receive_count=receive_count) == pytest.approx(expected)
 
 
 @given(records, st.integers(0, 10**6), st.none() | st.integers(-10, 10**9))
 def test_a_duplicate_never_stays_away_for_longer_than_five_minutes(found, receive_count, eta_s):
     found = found if eta_s is None else found | {"eta_s": eta_s}
-    waits = wait_elsewhere_s(found, now=NOW, receive_count=receive_count)
-    assert 1.0 <= waits <= wait_elsewhere_s(found, now=NOW, receive_count=receive_count + 1) <= MAX_BACKOFF_S
+    waits = wait_elsewhere_s(found, now=NOW, lease_s=60, receive_count=receive_count)
+    assert (
+        1.0 <= waits <= wait_elsewhere_s(found, now=NOW, lease_s=60, receive_count=receive_count + 1) <= MAX_BACKOFF_S
+    )
     assert waits >= min(MAX_BACKOFF_S, float(found.get("lease_until", NOW)) - NOW)

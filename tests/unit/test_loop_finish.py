@@ -129,4 +129,4 @@ def test_tries_are_counted_for_each_task_apart(worker):
     assert worker.queue.deleted == ["message-0-1"]
     assert worker.held_ids == []
     assert good.state is bad.state is State.DELETING
-    assert loop._attempts == {}
+    assert good.delete_attempts == 0

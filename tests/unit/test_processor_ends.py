@@ -77,6 +77,7 @@ def test_pictures_of_an_earlier_attempt_are_recorded_as_they_lie_there(clock):
     first = Worker(clock, images=images)
     first.send()
     first.tasks.fail_next(2, Unavailable("down"), on="complete")
+    first.tasks.fail_next(2, Unavailable("down"), on="release")
     first.stop.meanwhile = lambda: first.stop.set(0.0)  # the host goes before it can write the record
     first.work()
     assert (first.status(), list(images.stored)) == ("processing", ["tasks/t1/1.png"])

@@ -128,7 +128,7 @@ def test_an_outage_longer_than_the_lease_costs_no_finished_picture(worker, clock
     assert worker.engine.posted == ["t1"]
 
 
-def test_a_process_that_must_go_lets_go_and_another_does_the_work(worker, clock):
+def test_a_process_that_must_go_gives_back_what_it_cannot_store_and_another_does_the_work(worker, clock):
     worker.send()
     worker.receive()
     worker.prepare()
@@ -136,11 +136,11 @@ def test_a_process_that_must_go_lets_go_and_another_does_the_work(worker, clock)
     worker.images.fail_next(1000, Unavailable("S3 does not answer"), on="put")
     worker.stop.set(20.0)
     worker.store()
-    assert worker.stop.left_s() == 0.0
+    assert worker.stop.work_left_s() == 0.0 < worker.stop.left_s()
     assert worker.held_ids == []
-    assert (worker.queue.deleted, worker.queue.delays) == ([], [])
+    assert (worker.status(), worker.tasks.record("t1")["runs"]) == ("pending", 0)
+    assert (worker.queue.deleted, worker.queue.delays) == ([], [("message-0-1", 0.0)])
     worker.images.faults.clear()
-    clock.advance(LEASE_S + 1)
     fresh = Worker(clock, tasks=worker.tasks, queue=worker.queue, images=worker.images)
     fresh.work()
     assert fresh.status() == "completed"

@@ -313,6 +313,7 @@ def test_an_answer_read_late_does_not_tell_what_is_loaded_now(world):
         (500, {"error": "SafetensorError", "errors": "header"}, Fatal),
         (500, {"error": "Surprise", "errors": "?"}, Transient),
         (502, {}, EngineDown),
+        (504, {}, EngineLost),
     ],
 )
 def test_other_answers_go_by_the_table(world, status, answer, kind):

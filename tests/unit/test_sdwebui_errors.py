@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.domain.errors import Counts, EngineDown, Fatal, OutOfMemory, Rejected, Transient
+from scheduler.domain.errors import Counts, EngineDown, EngineLost, Fatal, OutOfMemory, Rejected, Transient
 from scheduler.engines.sdwebui_error_table import CASES, MAX_WORDS, Verdict
 from scheduler.engines.sdwebui_errors import case_of, classify, read
 
@@ -18,6 +18,7 @@ KIND = {
     Verdict.OUT_OF_MEMORY: OutOfMemory,
     Verdict.FATAL: Fatal,
     Verdict.DOWN: EngineDown,
+    Verdict.LOST: EngineLost,
 }
 
 

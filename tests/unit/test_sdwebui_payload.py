@@ -38,6 +38,8 @@ def refusal(payload, kind=TXT) -> Rejected:
     ("field", "value"),
     [
         ("steps", "many"),
+        ("steps", "--5"),
+        ("seed", "+-5"),
         ("steps", 0),
         ("steps", -1),
         ("steps", 2.5),
