@@ -81,17 +81,20 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME=MS",
         help=f"change one of {LATENCY_MS}; may be repeated",
     )
+    parser.add_argument(
+        "--emulator", choices=("moto", "ministack"), default="moto", help="what stands for AWS (default: moto)"
+    )
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each run instead of tables")
     parser.add_argument("--out", type=Path, help="where records, logs and tables go (default: benchmarks/runs/TIME)")
     return parser
 
 
-def assumptions(latency_ms: dict[str, float], format_name: str) -> str:
+def assumptions(latency_ms: dict[str, float], format_name: str, emulator: str) -> str:
     """Return what the tables rest on, in words."""
     latency = ", ".join(f"{name} {value:g} ms" for name, value in latency_ms.items())
     prices = ", ".join(f"{name} ${price:g}" for name, price in USD_PER_MILLION.items())
     return (
-        f"Message format: {format_name}. Assumed AWS latency: {latency}. List prices per million: {prices}; requests "
+        f"Message format: {format_name}. AWS: {emulator}. Assumed AWS latency: {latency}. List prices per million: {prices}; requests "
         f"only.\n`load` is the machine's load average before a run, on {os.cpu_count()} cores that the consumer shares "
         "with the emulation;\n`late` the share of AWS calls that the emulator answered later than the assumed latency."
     )
@@ -104,6 +107,7 @@ def measure(
     format_name: str,
     repeats: int | None,
     latency_ms: dict[str, float],
+    emulator: str,
     out: Path,
     as_json: bool,
 ) -> list[Figures]:
@@ -115,7 +119,9 @@ def measure(
                 for consumer in consumers:
                     label = f"{scenario.name}.{consumer.name}.{repeat}"
                     print(f"{label} ...", file=sys.stderr, flush=True)
-                    seen = run(consumer, scenario, format_name, latency_ms=latency_ms, out=out, label=label)
+                    seen = run(
+                        consumer, scenario, format_name, latency_ms=latency_ms, emulator=emulator, out=out, label=label
+                    )
                     result = {"consumer": consumer.name, "format": format_name, "repeat": repeat} | figures(seen)
                     line = json.dumps(result)
                     print(line, file=records, flush=True)
@@ -152,13 +158,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             format_name=given.format,
             repeats=given.repeats,
             latency_ms=latency_ms,
+            emulator=given.emulator,
             out=out,
             as_json=given.json,
         )
     except ConsumerUseless as useless:
         print(f"{useless}; its output is in {out}", file=sys.stderr)
         return 1
-    text = f"{report(merged(results))}\n\n{assumptions(latency_ms, given.format)}"
+    text = f"{report(merged(results))}\n\n{assumptions(latency_ms, given.format, given.emulator)}"
     (out / "tables.md").write_text(text + "\n")
     if not given.json:
         print(f"\n{text}")

@@ -68,7 +68,14 @@ class Observed:
 
 
 def run(
-    consumer: Consumer, scenario: Scenario, format_name: str, *, latency_ms: Mapping[str, float], out: Path, label: str
+    consumer: Consumer,
+    scenario: Scenario,
+    format_name: str,
+    *,
+    latency_ms: Mapping[str, float],
+    emulator: str = "moto",
+    out: Path,
+    label: str,
 ) -> Observed:
     """Run `scenario` once; logs go to `out`, under names that begin with `label`.
 
@@ -80,7 +87,7 @@ def run(
     load_before = os.getloadavg()[0]
     home = (out / f"{label}.home").resolve()
     home.mkdir(parents=True, exist_ok=True)
-    with World(scenario, message_format, latency_ms, out / f"{label}.world.log") as world:
+    with World(scenario, message_format, latency_ms, out / f"{label}.world.log", emulator=emulator) as world:
         world.send(message_format.write(task) for task in tasks)
         world.write_conf(home / "conf.ini")
         process = ConsumerProcess(

@@ -24,7 +24,7 @@ from benchmarks.tasks import Letter, MessageFormat
 ROOT = Path(__file__).resolve().parent.parent
 REGION, ACCOUNT = "us-east-1", "123456789012"
 QUEUE, DEAD_LETTERS, TABLE, BUCKET = "bench-tasks", "bench-tasks-dlq", "bench-tasks", "bench-images"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIABENCHMARK0000000", "AWS_SECRET_ACCESS_KEY": "no-secret"}
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": ACCOUNT, "AWS_SECRET_ACCESS_KEY": "no-secret"}
 TOKEN = re.compile(r"bench-[0-9a-f]+-\d+")
 VISIBLE, IN_FLIGHT = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
 
@@ -39,8 +39,15 @@ class World:
     """Fresh for every run; the benchmark's own AWS calls go past the proxy, so they are neither counted nor slow."""
 
     def __init__(
-        self, scenario: Scenario, message_format: MessageFormat, latency_ms: Mapping[str, float], log: Path
+        self,
+        scenario: Scenario,
+        message_format: MessageFormat,
+        latency_ms: Mapping[str, float],
+        log: Path,
+        *,
+        emulator: str = "moto",
     ) -> None:
+        self._server = emulator
         self._scenario = scenario
         self._format = message_format
         self._latency_ms = latency_ms
@@ -50,7 +57,7 @@ class World:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             errors = stack.enter_context(self._log.open("ab"))
-            emulator_port = self._spawn(stack, errors.fileno(), "emulator")
+            emulator_port = self._spawn(stack, errors.fileno(), "emulator", self._server)
             proxy_port = self._spawn(
                 stack,
                 errors.fileno(),
