@@ -42,7 +42,8 @@ class Clients:
 def build(region: str, *, poll_interval_s: int, threads: int) -> Clients:
     """Build the clients for `region`; `threads` is how many may call one of them at once.
 
-    Raises AccessDenied when there are no credentials, Unavailable when they cannot be read.
+    Raises AccessDenied when there are no credentials, Unavailable when they cannot be read, ConfigError for an
+    endpoint variable that is no address.
     """
     with translated("reading the AWS credentials"):
         return _build(region, poll_interval_s=poll_interval_s, threads=threads)

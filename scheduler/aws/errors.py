@@ -15,7 +15,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from scheduler.domain.errors import AccessDenied, Unavailable, Unstorable
+from scheduler.domain.errors import AccessDenied, ConfigError, Unavailable, Unstorable
 
 DENIED = frozenset(
     {
@@ -55,7 +55,7 @@ def _is_for_good(error: ClientError) -> bool:
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
     """Turn botocore's errors inside the block into Unavailable, AccessDenied or Unstorable, `doing` saying what was
-    tried.
+    tried; an endpoint variable that is no address is a ConfigError.
 
     Conditions that the caller understands (a failed condition, a 412) must be caught inside the block.
     """
@@ -72,6 +72,11 @@ def translated(doing: str) -> Iterator[None]:
         if "credentials" not in str(error):
             raise
         raise AccessDenied(f"{doing}: {error}") from error  # botocore's own, when a refresh brought expired ones
+    except ValueError as error:
+        if not str(error).startswith("Invalid endpoint"):
+            raise
+        said = f"AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_<SERVICE>): {error}; it must be such as http://127.0.0.1:5000"
+        raise ConfigError([said]) from error
     except (BotoCoreError, ResponseParserError, OSError) as error:
         # An answer that is none of AWS's (a proxy's page of HTML) cannot be parsed, and is no BotoCoreError.
         raise Unavailable(f"{doing}: {error}") from error

@@ -99,6 +99,6 @@ def record_lifetime_fault(record_ttl_days: int, retention_s: int) -> str | None:
 
 def bucket_region(answer: Mapping[str, Any]) -> str | None:
     """Return the region that S3 tells in any answer about a bucket, a refusal included; None when it does not."""
-    headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})  # an answer that never came has neither
     region: str | None = answer.get("BucketRegion") or headers.get("x-amz-bucket-region")
     return region

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from scheduler.app import Scheduler
 from scheduler.config import load
@@ -149,21 +149,23 @@ def _progress_table(tasks: Sequence[demo.DemoTask], records: Mapping[str, Mappin
 
 
 def _print_outcomes(console: Console, outcomes: Sequence[demo.Outcome], address: Callable[[str], str]) -> None:
-    """Print what came of each task, and where each picture is; boxes and colour for a person only."""
+    """Print what came of each task, why it failed, and where each picture is; boxes and colour for a person only."""
     rows = [_cells(outcome) for outcome in outcomes]
     if console.is_terminal:
-        table = Table("task", "status", title="What came of them")
-        for column in ("s queued", "s generating", "s uploading"):
+        table = Table(Column("task", no_wrap=True), Column("status", no_wrap=True), title="What came of them (seconds)")
+        for column in ("queued", "generating", "uploading", "pictures"):
             table.add_column(column, justify="right")
-        table.add_column("pictures, or reason", overflow="fold")
         for task_id, status, *cells in rows:
             table.add_row(task_id, f"[{STYLES.get(status, 'dim')}]{status}[/]", *cells)
         console.print(table)
     else:
-        console.print("task status s-queued s-generating s-uploading pictures-or-reason")
+        console.print("task status s-queued s-generating s-uploading pictures")
         for row in rows:
             console.print(" ".join(row), soft_wrap=True, highlight=False)
     for outcome in outcomes:
+        if "error_message" in outcome.record:
+            said = f"{outcome.task.task_id} failed: {outcome.record['error_message']}"
+            console.print(said, soft_wrap=True, highlight=False, markup=False)
         for image, file in zip(outcome.record.get("images", []), outcome.files, strict=True):
             console.print(f"{address(str(image['key']))}  {file}", soft_wrap=True, highlight=False)
 
@@ -174,5 +176,4 @@ def _cells(outcome: demo.Outcome) -> list[str]:
         f"{int(record[name]) / 1000:.1f}" if name in record else "-"
         for name in ("queued_ms", "generate_ms", "store_ms")
     ]
-    said = str(record.get("error_message", "")) or str(len(outcome.files))
-    return [outcome.task.task_id, str(record.get("status", "missing")), *seconds, said]
+    return [outcome.task.task_id, str(record.get("status", "missing")), *seconds, str(len(outcome.files))]

@@ -75,6 +75,8 @@ def submit_command(  # noqa: PLR0917 - click passes every option
     """
     if (file is None) == (prompt is None):
         raise click.UsageError("give either --file or --prompt")
+    if file is not None and (image or checkpoint or settings or task_id):
+        raise click.UsageError("--image, --checkpoint, --set and --id go with --prompt; a --file says it all itself")
     message = _read(file) if file else _build(prompt or "", image, checkpoint, settings)
     message.setdefault("task_id", task_id or str(uuid.uuid4()))
     session = open_session(config, local=local)
@@ -113,8 +115,10 @@ def _build(prompt: str, image: Path | None, checkpoint: str | None, settings: tu
         payload["init_images"] = [base64.b64encode(image.read_bytes()).decode()]
     for setting in settings:
         key, separator, text = setting.partition("=")
-        if not separator:
+        if not separator or not key:
             raise click.UsageError(f"--set {setting!r} must be KEY=VALUE")
+        if key in payload:
+            raise click.UsageError(f"--set {setting!r}: {key} is given already")
         try:
             payload[key] = json.loads(text)
         except ValueError:
@@ -175,7 +179,7 @@ def cancel_command(config: Path | None, local: bool, as_json: bool, task_id: str
     status = session.records.request_cancel(task_id)
     said = {
         "missing": f"there is no record of task {task_id}",
-        "processing": "it runs; its worker ends it within a sixth of its lease (10 s at most)",
+        "processing": "asked for: its worker ends it within a sixth of its lease (10 s at most), unless it is done before",
         "cancelled": "cancelled",
     }.get(status, f"too late: it is {status}")
     if as_json:

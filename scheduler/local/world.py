@@ -5,6 +5,7 @@ Only endpoints differ from a real instance: the scheduler that runs in it is the
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import shutil
@@ -14,7 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from scheduler.aws import operator_clients
 from scheduler.aws.addresses import Account
@@ -55,6 +56,7 @@ class LocalWorld:
         self.endpoint = ""
         self._health_port = health_port
         self._clients: operator_clients.OperatorClients | None = None
+        self._lock: TextIO | None = None
         self._emulator: subprocess.Popen[bytes] | None = None
         self.engine = StandinProcess(
             StandinOptions(seconds_per_step=seconds_per_step, switch_seconds=switch_s, checkpoints=CHECKPOINTS)
@@ -62,6 +64,12 @@ class LocalWorld:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise Fatal(f"another `sd-scheduler local` runs in {self.folder.resolve()}: stop it first") from error
         try:
             self.engine.start()
             self.endpoint = self._start_emulator()
@@ -81,6 +89,8 @@ class LocalWorld:
 
     def _stop(self) -> None:
         self.environment_file.unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()  # which lets go of it
         self.engine.kill()
         if self._emulator is not None:
             self._emulator.kill()

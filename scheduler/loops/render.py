@@ -55,6 +55,7 @@ class RenderLoop:
         self._sick_probe_s = FIRST_SICK_PROBE_S
         self._idle_since_s = clock.monotonic()
         self._probed_s = clock.monotonic()
+        self._was_told = False
         self._unsettled: list[Callable[[], None]] = []
         self.outcomes: SimpleQueue[tuple[Held, Outcome] | None] = SimpleQueue()
 
@@ -225,7 +226,10 @@ class RenderLoop:
 
     def _down(self, why: str) -> None:
         self._metrics.engine_up.labels(self._lane.engine.name).set(0)
-        if self._lane.set_ready(ready=False, why=why):
+        # At the start it is down already, and its first silence must be told all the same.
+        is_new = self._lane.set_ready(ready=False, why=why) or not self._was_told
+        self._was_told = True
+        if is_new:
             log.warning("engine_down", engine=self._lane.engine.name, why=why)
 
     def _confirm(self) -> None:
