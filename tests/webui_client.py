@@ -68,10 +68,10 @@ class Webui:
     def refuses(self) -> bool:
         address = urlsplit(self.base_url)
         try:
-            socket.create_connection((address.hostname or "", address.port or 0), timeout=5).close()
+            socket.create_connection((address.hostname or "", address.port or 0), timeout=0.5).close()
         except ConnectionRefusedError:
             return True
-        except ConnectionResetError:  # it closed the door while this one stood before it
+        except (ConnectionResetError, TimeoutError):  # it closed the door while this one stood before it
             return False
         return False
 
