@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from scheduler.config_file import Entry, IniFile, expand, parse, plain
-from scheduler.config_sections import SECTIONS, Aws, Scheduler, SdApi, Section, bounds, is_list, is_secret
+from scheduler.config_sections import SECTIONS, Autoscaling, Aws, Scheduler, SdApi, Section, bounds, is_list, is_secret
 from scheduler.domain.errors import ConfigError
 
 PREFIX = "SCHEDULER_"
@@ -49,8 +49,14 @@ class Settings:
     aws: Aws
     sd_api: SdApi
     scheduler: Scheduler
+    autoscaling: Autoscaling
     file: Path | None
     sources: Mapping[tuple[str, str], str] = field(repr=False)
+
+    @property
+    def state_table(self) -> str:
+        """The table of the fleet's state."""
+        return self.autoscaling.state_table or f"{self.aws.dynamodb_table}-fleet"
 
 
 class Shown(NamedTuple):
@@ -113,16 +119,17 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     aws = _section("aws", Aws, given, environ, faults, file=file)
     sd_api = _section("sd_api", SdApi, given, environ, faults, file=file)
     scheduler = _section("scheduler", Scheduler, given, environ, faults, file=file)
+    autoscaling = _section("autoscaling", Autoscaling, given, environ, faults, file=file)
     problems = faults.in_order()
-    if problems or aws is None or sd_api is None or scheduler is None:
+    if problems or aws is None or sd_api is None or scheduler is None or autoscaling is None:
         raise ConfigError(problems)
     sources = MappingProxyType({key: value.source for key, value in given.items()})
-    return Settings(aws=aws, sd_api=sd_api, scheduler=scheduler, file=file, sources=sources)
+    return Settings(aws=aws, sd_api=sd_api, scheduler=scheduler, autoscaling=autoscaling, file=file, sources=sources)
 
 
 def effective(settings: Settings) -> list[Shown]:
     """Return every setting in effect, in the order of the template, secrets as ``***``."""
-    sections: dict[str, Section] = {"aws": settings.aws, "sd_api": settings.sd_api, "scheduler": settings.scheduler}
+    sections: dict[str, Section] = {name: getattr(settings, name) for name in SECTIONS}
     return [
         Shown(name, key, value, settings.sources.get((name, key), "default"))
         for name, section in sections.items()
@@ -244,7 +251,10 @@ def _section(
         details = error.errors(include_url=False, include_input=False)
     for detail in details:
         key = str(detail["loc"][0])
-        if detail["type"] != "missing":
+        if detail["type"] != "missing" and (name, key) not in given:  # a default that other keys make wrong
+            right = _what_is_right(name, key, detail, "")
+            faults.add(str(file or name), f"[{name}] {key} is not given, and its default does not do: {right}")
+        elif detail["type"] != "missing":
             value = given[name, key]
             expanded = _Given(name=value.name, text=texts[key], source=value.source, line=value.line)
             faults.add_value(name, key, expanded, _what_is_right(name, key, detail, texts[key]))

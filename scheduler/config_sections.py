@@ -5,7 +5,16 @@ from __future__ import annotations
 import shlex
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationInfo,
+)
 from pydantic.fields import FieldInfo
 
 from scheduler import config_syntax as syntax
@@ -19,6 +28,13 @@ Login = Annotated[
     BeforeValidator(syntax.login),
     PlainSerializer(lambda secret: "***" if secret.get_secret_value() else "", return_type=str),
 ]
+Flag = Annotated[bool, BeforeValidator(syntax.flag), PlainSerializer(lambda flag: str(flag).lower(), return_type=str)]
+Steps = Annotated[
+    tuple[tuple[int, int], ...], BeforeValidator(syntax.steps), PlainSerializer(syntax.shown_steps, return_type=str)
+]
+FLEETS = ("spot-fleet", "asg", "instance", "local")
+POLICIES = ("backlog", "threshold", "step", "idle-stop")
+PRESETS = ("thrifty", "balanced", "prompt")
 Seconds = Annotated[float, PlainSerializer(lambda seconds: str(seconds).removesuffix(".0"), return_type=str)]
 
 
@@ -158,7 +174,109 @@ class Scheduler(Section):
     health_port: int = Field(8080, ge=0, le=65535, description="Port of the same; 0 takes any free one.")
 
 
-SECTIONS: dict[str, type[Section]] = {"aws": Aws, "sd_api": SdApi, "scheduler": Scheduler}
+def _fleet_id(text: str, info: ValidationInfo) -> str:
+    return syntax.fleet_id(text, info.data.get("fleet", ""), needed=bool(info.data.get("enabled")))
+
+
+def _not_below_minimum(capacity: int, info: ValidationInfo) -> int:
+    if capacity < info.data.get("min_capacity", 0):
+        raise ValueError(f"expected at least min_capacity, which is {info.data['min_capacity']}")
+    return capacity
+
+
+class Autoscaling(Section):
+    """How large the fleet is kept."""
+
+    about: ClassVar[str] = (
+        "How many workers the fleet has. Every daemon runs the loop, one of them leads. With min_capacity = 0 nobody is "
+        'left to begin again, so run "sd-scheduler autoscale --once" each minute elsewhere too. This section alone may '
+        "be edited while the daemon runs: it is read again within seconds, and a faulty edit is refused in the log."
+    )
+
+    enabled: Flag = Field(default=False, description="Whether this daemon takes part: true or false.")
+    fleet: Annotated[str, AfterValidator(syntax.one_of(*FLEETS))] = Field(
+        "spot-fleet",
+        description="What holds the workers: spot-fleet, asg (an Auto Scaling group), instance (one EC2 instance, "
+        "started and stopped) or local (processes of this machine, in local mode).",
+    )
+    fleet_id: Annotated[str, AfterValidator(_fleet_id)] = Field(
+        "",
+        validate_default=True,
+        description="Which one: sfr-..., the group's name, or i-...; required when enabled.",
+    )
+    state_table: Annotated[str, AfterValidator(syntax.optional(syntax.table))] = Field(
+        "",
+        description="Table of the workers' records and the leader's decisions; when empty, the name of dynamodb_table "
+        "followed by -fleet.",
+    )
+    min_capacity: int = Field(0, ge=0, le=1000, description="Workers that are kept even when there is no work.")
+    max_capacity: Annotated[int, AfterValidator(_not_below_minimum)] = Field(
+        4, ge=1, le=1000, validate_default=True, description="Workers that there may be at most."
+    )
+    policy: Annotated[str, AfterValidator(syntax.one_of(*POLICIES))] = Field(
+        "backlog",
+        description="How the number of workers is decided: backlog (seconds of work against the wait that users accept), "
+        "threshold (more above a queue length, fewer when it is empty), step (by steps of queue length) or idle-stop "
+        "(one instance, stopped when idle). threshold is not the default because on real traffic it cost 1.4 times as "
+        "much with four times as many late tasks.",
+    )
+    target_wait_s: Seconds = Field(
+        60.0,
+        ge=1,
+        le=86400,
+        allow_inf_nan=False,
+        description="backlog: seconds that users accept to wait until their task starts.",
+    )
+    preset: Annotated[str, AfterValidator(syntax.one_of(*PRESETS))] = Field(
+        "balanced",
+        description="backlog: what an hour of an idle worker is worth against tasks that wait longer than that: thrifty, "
+        "balanced or prompt.",
+    )
+    scale_out_threshold: int = Field(
+        5, ge=0, le=1_000_000, description="threshold: waiting messages above which workers are added."
+    )
+    scale_out_step: int = Field(1, ge=1, le=1000, description="threshold: workers added at a time.")
+    scale_in_step: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="threshold, step: workers taken away at a time, once nothing waits and nothing is under way.",
+    )
+    cooldown_s: Seconds = Field(
+        300.0,
+        ge=0,
+        le=86400,
+        allow_inf_nan=False,
+        description="threshold, step: seconds after a change before the next.",
+    )
+    steps: Steps = Field(
+        ((10, 1), (50, 2), (100, 3)),
+        description="step: waiting messages and how many workers they add, as MESSAGES:WORKERS, separated by commas; "
+        "from each number of messages on, to the next.",
+    )
+    idle_stop_minutes: Seconds = Field(
+        30.0,
+        gt=0,
+        le=10080,
+        allow_inf_nan=False,
+        description="idle-stop: minutes without work after which the instance is stopped.",
+    )
+    stuck_minutes: Seconds = Field(
+        30.0,
+        ge=0,
+        le=10080,
+        allow_inf_nan=False,
+        description="idle-stop: minutes after its own deadline that a task may go on before the instance is stopped "
+        "under it; 0 never stops it.",
+    )
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "aws": Aws,
+    "sd_api": SdApi,
+    "scheduler": Scheduler,
+    "autoscaling": Autoscaling,
+}
 
 
 def is_secret(info: FieldInfo) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 from urllib.parse import SplitResult, urlsplit
 
 from scheduler.domain.keys import MAX_PREFIX_CHARS, clean_prefix
@@ -21,6 +22,13 @@ _BUCKET = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9.-]{1,61}[a-z0-9]")
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _PREFIX = re.compile(r"[A-Za-z0-9._/-]*")
+FLEET_IDS = {
+    "spot-fleet": (re.compile(r"sfr-[0-9a-f-]{8,40}"), "the id of a Spot Fleet request: sfr-..."),
+    "asg": (re.compile(r"[^:\s]{1,255}"), "the name of an Auto Scaling group"),
+    "instance": (re.compile(r"i-[0-9a-f]{8,17}"), "the id of an instance: i-..."),
+    "local": (re.compile(r"http://127\.0\.0\.1:[0-9]{1,5}"), "the address of the local fleet: http://127.0.0.1:PORT"),
+}
+"""How each kind of fleet is named, as a pattern and in words."""
 
 
 def comma_separated(one: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
@@ -123,6 +131,58 @@ def host(text: str) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError:
         return _matching(_HOST, text, "expected a host name or an IP address, such as 127.0.0.1")
+
+
+def flag(text: object) -> bool:
+    """Read true or false, in the words that INI files use."""
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    known = words.get(str(text).strip().lower())
+    if known is None:
+        raise ValueError("expected true or false")
+    return known
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """Return a reader of one of `names`."""
+
+    def read(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"expected one of {', '.join(names)}")
+        return text
+
+    return read
+
+
+def optional(read: Callable[[str], str]) -> Callable[[str], str]:
+    """Return a reader that leaves empty what is empty."""
+    return lambda text: text and read(text)
+
+
+def steps(text: str | Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Read pairs ``MESSAGES:WORKERS``, separated by commas, each of more messages than the one before."""
+    if not isinstance(text, str):
+        return tuple(text)
+    right = "expected MESSAGES:WORKERS pairs with rising numbers of messages, such as 10:1, 50:2, 100:3"
+    items = [item.strip() for item in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,7}\s*:\s*[0-9]{1,4}", item) for item in items):
+        raise ValueError(right)
+    pairs = tuple((int(item.partition(":")[0]), int(item.partition(":")[2])) for item in items)
+    if any(workers < 1 for _, workers in pairs) or any(a[0] >= b[0] for a, b in pairwise(pairs)):
+        raise ValueError(right)
+    return pairs
+
+
+def shown_steps(pairs: Iterable[tuple[int, int]]) -> str:
+    """Return steps as they are written."""
+    return ", ".join(f"{messages}:{workers}" for messages, workers in pairs)
+
+
+def fleet_id(text: str, fleet: str, *, needed: bool) -> str:
+    """Read the name of a fleet of the kind `fleet`; empty is right unless it is `needed`."""
+    pattern, right = FLEET_IDS.get(fleet, FLEET_IDS["asg"])
+    if not text and not needed:
+        return text
+    return _matching(pattern, text, f"expected {right}")
 
 
 def ttl_days(days: int) -> int:

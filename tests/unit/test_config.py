@@ -359,7 +359,50 @@ VALUES = {
     "max_pixels": st.integers(4096),
     "health_host": st.sampled_from(["0.0.0.0", "::1"]) | name,
     "health_port": st.integers(0, 65535),
+    "enabled": st.sampled_from(["true", "false"]),
+    "fleet": st.just("asg"),
+    "fleet_id": name,
+    "state_table": st.just("") | name,
+    "min_capacity": st.integers(0, 10),
+    "max_capacity": st.integers(10, 1000),
+    "policy": st.sampled_from(["backlog", "threshold", "step", "idle-stop"]),
+    "target_wait_s": st.integers(1, 86400),
+    "preset": st.sampled_from(["thrifty", "balanced", "prompt"]),
+    "scale_out_threshold": st.integers(0, 1000),
+    "scale_out_step": st.integers(1, 1000),
+    "scale_in_step": st.integers(1, 1000),
+    "cooldown_s": st.integers(0, 86400),
+    "steps": st.sampled_from(["1:1", "10:1, 50:2"]),
+    "idle_stop_minutes": st.integers(1, 10080),
+    "stuck_minutes": st.integers(0, 10080),
 }
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("enabled = maybe", "enabled = 'maybe': expected true or false"),
+        (
+            "enabled = true",
+            "fleet_id is not given, and its default does not do: expected the id of a Spot Fleet request",
+        ),
+        ("fleet = asgs", "fleet = 'asgs': expected one of spot-fleet, asg, instance, local"),
+        ("fleet = instance\nfleet_id = sfr-12345678", "fleet_id = 'sfr-12345678': expected the id of an instance"),
+        ("min_capacity = 5", "max_capacity is not given, and its default does not do: expected at least min_capacity"),
+        ("min_capacity = 5\nmax_capacity = 4", "max_capacity = '4': expected at least min_capacity, which is 5"),
+        ("steps = 50:1, 10:2", "expected MESSAGES:WORKERS pairs with rising numbers of messages"),
+        ("steps = 10:0", "expected MESSAGES:WORKERS pairs with rising numbers of messages"),
+        ("target_wait_s = 0", "target_wait_s = '0': expected a number from 1 to 86400"),
+    ],
+)
+def test_what_is_wrong_in_autoscaling_is_told(home, lines, told):
+    (problem,) = problems(f"{MINIMAL}[autoscaling]\n{lines}\n")
+    assert told in problem
+
+
+def test_the_fleets_table_is_named_after_the_records_unless_it_has_a_name(home):
+    assert load(MINIMAL).state_table == "records-fleet"
+    assert load(f"{MINIMAL}[autoscaling]\nstate_table = fleet-state\n").state_table == "fleet-state"
 
 
 @settings(deadline=None)
