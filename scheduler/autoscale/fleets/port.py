@@ -72,9 +72,10 @@ class Fleet(Protocol):
     def set_target(self, capacity: int) -> None:
         """Ask for `capacity` workers; an excess is kept, never killed."""
 
-    def end(self, instance_ids: Sequence[str]) -> None:
-        """End workers that have consented or are dead, lowering the target with them where `lowers_target` is False.
+    def end(self, instance_ids: Sequence[str], *, replace: bool) -> None:
+        """End workers that have consented or are dead.
 
+        Without `replace` the target falls with them where `lowers_target` is False; with it, others come in their place.
         Idempotent; one unknown or already ended id does not spoil the others.
         """
 

@@ -1,0 +1,94 @@
+"""The decision item: what was decided last, on what, and what is under way; it is the leader's lease too.
+
+Each tick writes it on the condition that nobody else did since it was read. Others take over when it has not changed
+for `LEASE_S` by their own clock. No other lock is needed, for nothing that leaders do can harm a worker: see `protocol`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from scheduler.autoscale.snapshot import Snapshot
+
+TICK_S = 15.0
+LEASE_S = 45.0
+ACT_WITHIN_S = 25.0
+"""How long after it wrote the item a leader may still act on it: well before another may take over."""
+ONCE_LEASE_S = 60.0
+"""After how long, by the wall clock, one who looks only once may take over; it has no earlier look to compare with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Workers that consented, and the target that is lowered for them before they are ended."""
+
+    instance_ids: tuple[str, ...]
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """The decision item. Times are epoch seconds."""
+
+    version: int = 0
+    leader: str = ""
+    written_s: float = 0.0
+    policy: str = ""
+    policy_state: Mapping[str, Any] = field(default_factory=dict)
+    capacity: int | None = None
+    """What the policy wants; None before the first decision."""
+    reasons: tuple[str, ...] = ()
+    hold: str = ""
+    """Why nothing was done about it; empty when something could be."""
+    snapshot: Snapshot | None = None
+    batch: Batch | None = None
+    short_since_s: float | None = None
+    """Since when the fleet has had fewer members than its target."""
+    short_cap: int | None = None
+    """More than this is not asked for while capacity does not come."""
+    short_until_s: float = 0.0
+    lost_s: float = 0.0
+    """When a member was last lost without our doing."""
+    buried_s: float = 0.0
+    """When a worker was last written off."""
+    stillborn: int = 0
+    """Members in a row that never reported, or never became fit for work."""
+    received_total: int = 0
+    finished_total: int = 0
+    boot_s: float = 180.0
+    """Launch to readiness, as measured; before that, what such images usually take."""
+    service_s: float = 20.0
+    """GPU seconds of a task over the whole fleet, as measured; before that, a guess."""
+    config_no: int = 0
+    config: Mapping[str, str] = field(default_factory=dict)
+    """The [autoscaling] section that is followed, as written in conf.ini."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the item as JSON's types, without what the table keeps beside it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Book:
+        """Return the item that `to_json` gave; fields that later versions added are left out."""
+        known = {name: value for name, value in item.items() if name in cls.__dataclass_fields__}
+        book = cls(**known)
+        batch: Any = item.get("batch")
+        snapshot: Any = item.get("snapshot")
+        return replace(
+            book,
+            reasons=tuple(book.reasons),
+            batch=None if batch is None else Batch(**batch | {"instance_ids": tuple(batch["instance_ids"])}),
+            snapshot=None if snapshot is None else Snapshot(**snapshot | {"booting_s": tuple(snapshot["booting_s"])}),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """An operator's wish that the fleet be left as it is, until then. Once it is over, it is the moment of resuming."""
+
+    until_s: float
+    by: str
+    why: str = ""

@@ -1,0 +1,225 @@
+"""The loop that every daemon runs: one of them leads, looks, decides, writes down, and only then acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import structlog
+
+from scheduler.autoscale import census, plan, survey
+from scheduler.autoscale.book import ACT_WITHIN_S, LEASE_S, ONCE_LEASE_S, TICK_S, Book
+from scheduler.autoscale.fleets.port import Fleet, FleetView
+from scheduler.autoscale.plan import Facts, Plan
+from scheduler.autoscale.ports import Backlog, FleetState
+from scheduler.autoscale.protocol import Worker
+from scheduler.autoscale.snapshot import Policy
+from scheduler.domain.errors import Unavailable
+from scheduler.domain.ports import Clock
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The [autoscaling] section as the leader uses it; `text` is the section as it is published."""
+
+    policy: Policy
+    bounds: survey.Bounds
+    text: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one tick came to: who leads, the book as it stands, and what was, or would be, done."""
+
+    leads: bool
+    book: Book | None
+    plan: Plan | None = None
+
+
+class Leader:
+    """One contender for the lead. Not safe for threads: one loop calls `tick`.
+
+    Nothing is carried from tick to tick but how long others' marks have not changed, by this host's own clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        state: FleetState,
+        fleet: Fleet,
+        backlog: Backlog,
+        terms: Callable[[Book | None], Terms],
+        clock: Clock,
+        deadline_s: float,
+        looks_once: bool = False,
+        acts: bool = True,
+    ) -> None:
+        self._name = name
+        self._state = state
+        self._fleet = fleet
+        self._backlog = backlog
+        self._terms = terms
+        self._clock = clock
+        self._deadline_s = deadline_s
+        self._looks_once = looks_once
+        self._acts = acts
+        self._version_seen: tuple[int, float] | None = None
+        """The book's version and since when, on this clock, it has stood."""
+        self._wrote: int | None = None
+        self._growth = survey.Growth()
+        self._beats: dict[str, tuple[str, int, float]] = {}
+        """For each worker its boot, its last heartbeat, and how long that has not changed over our own reads."""
+        self._read_s: float | None = None
+
+    def tick(self, *, sent: int = 0) -> Outcome:
+        """Look, and if the lead is ours decide and act. `sent` counts messages sent a moment ago.
+
+        Raises Unavailable when the decision item cannot be read or written; nothing was done then.
+        """
+        book = self._state.book()
+        if book is not None and not self._may_lead(book):
+            return Outcome(leads=False, book=book)
+        seen = None if book is None else book.version
+        before = book or Book()
+        drawn = self._draw(before, sent=sent)
+        drawn.book = replace(drawn.book, version=before.version + 1, leader=self._name, written_s=self._clock.now())
+        if not self._acts:
+            return Outcome(leads=True, book=drawn.book, plan=drawn)
+        sent_s = self._clock.monotonic()
+        if not self._state.write_book(drawn.book, seen=seen):
+            self._wrote = None
+            return Outcome(leads=False, book=before)
+        if self._wrote is None:
+            log.info("leading_the_fleet", after=before.leader, version=drawn.book.version)
+        self._wrote = drawn.book.version
+        self._act(drawn, sent_s)
+        return Outcome(leads=True, book=drawn.book, plan=drawn)
+
+    def resign(self) -> None:
+        """Let the next one lead without waiting for our lease to run out. Raises Unavailable."""
+        if self._wrote is None:
+            return
+        book = self._state.book()
+        if book is not None and book.version == self._wrote:
+            self._state.write_book(replace(book, version=book.version + 1, leader=""), seen=book.version)
+        self._wrote = None
+
+    def _may_lead(self, book: Book) -> bool:
+        if book.leader in {"", self._name} and (book.leader == "" or book.version == self._wrote):
+            return True
+        self._wrote = None
+        now_s = self._clock.monotonic()
+        if self._version_seen is None or self._version_seen[0] != book.version:
+            self._version_seen = (book.version, now_s)
+        if self._looks_once:
+            return self._clock.now() - book.written_s >= ONCE_LEASE_S
+        return now_s - self._version_seen[1] >= LEASE_S
+
+    # deciding
+
+    def _draw(self, before: Book, *, sent: int) -> Plan:
+        """Return what to do, with the book that says why; a hold when something cannot be read."""
+        now_s = self._clock.now()
+        try:
+            counts = self._backlog.counts()
+            workers = list(self._state.workers())
+            view = self._fleet.describe()
+            pause = self._state.pause()
+        except Unavailable as error:
+            self._read_s = None
+            return Plan(book=replace(before, hold=f"not everything could be read: {error.message}", reasons=()))
+        silent_s = self._listen(workers)
+        terms = self._terms(before)
+        book = self._growth.learn(replace(before, hold=""), workers, view)
+        found = census.take(view, workers, silent_s, now_s=now_s)
+        snapshot = survey.snapshot(found, view, counts, book, terms.bounds, now_s=now_s, sent=sent)
+        decision = terms.policy.decide(snapshot, book.policy_state if book.policy == terms.policy.name else {})
+        changed = dict(terms.text) != dict(book.config)
+        book = replace(
+            book,
+            policy=terms.policy.name,
+            policy_state=decision.state,
+            capacity=snapshot.within_bounds(decision.capacity),
+            reasons=decision.reasons,
+            snapshot=snapshot,
+            config=terms.text,
+            config_no=book.config_no + changed,
+        )
+        wanted = book.capacity
+        if pause is not None and now_s < pause.until_s:
+            book = replace(book, hold=f"paused by {pause.by} for {pause.until_s - now_s:.0f} s more")
+            wanted = None
+        elif pause is not None and pause.until_s > book.buried_s:
+            book = replace(book, stillborn=0)
+        return plan.make(self._facts(book, view, found, silent_s, wanted=wanted, now_s=now_s))
+
+    def _facts(
+        self,
+        book: Book,
+        view: FleetView,
+        found: census.Census,
+        silent_s: Mapping[str, float],
+        *,
+        wanted: int | None,
+        now_s: float,
+    ) -> Facts:
+        return Facts(
+            now_s=now_s,
+            view=view,
+            census=found,
+            book=book,
+            wanted=wanted,
+            silent_s=silent_s,
+            leader=self._name,
+            deadline_s=self._deadline_s,
+            config_no=book.config_no,
+            lowers_target=self._fleet.lowers_target,
+            replaces=self._fleet.replaces,
+        )
+
+    def _listen(self, workers: list[Worker]) -> Mapping[str, float]:
+        """Return for each worker how long its heartbeat has not changed.
+
+        Only time between two successful reads counts, and of that no more than two ticks: while we slept, or the table
+        did not answer, nobody could be heard.
+        """
+        now_s = self._clock.monotonic()
+        passed_s = 0.0 if self._read_s is None else min(now_s - self._read_s, 2 * TICK_S)
+        self._read_s = now_s
+        beats: dict[str, tuple[str, int, float]] = {}
+        for worker in workers:
+            boot_id, beat, silent_s = self._beats.get(worker.instance_id, ("", -1, 0.0))
+            is_same = (boot_id, beat) == (worker.boot_id, worker.beat)
+            beats[worker.instance_id] = (worker.boot_id, worker.beat, silent_s + passed_s if is_same else 0.0)
+        self._beats = beats
+        return {instance_id: silent_s for instance_id, (_, _, silent_s) in beats.items()}
+
+    # acting
+
+    def _act(self, drawn: Plan, sent_s: float) -> None:
+        """Do what was written down, as long as the lease surely holds; what fails is met again at the next tick."""
+        for event in drawn.events:
+            (log.error if event.is_alarm else log.info)(event.name, **event.fields)
+        steps: list[tuple[str, Callable[[], object]]] = [
+            ("write", partial(self._state.change, change)) for change in drawn.writes
+        ]
+        if drawn.target is not None and drawn.book.snapshot and drawn.target != drawn.book.snapshot.target:
+            steps.append(("target", partial(self._fleet.set_target, drawn.target)))
+            log.info("target_set", target=drawn.target, was=drawn.book.snapshot.target, reasons=drawn.book.reasons)
+        for is_replaced in (False, True):
+            ids = [worker.instance_id for worker in drawn.ends if (worker.replace or worker.dead) is is_replaced]
+            if ids:
+                steps.append(("end", partial(self._fleet.end, ids, replace=is_replaced)))
+        steps.append(("keep", partial(self._state.keep, drawn.book)))
+        for name, step in steps:
+            if self._clock.monotonic() - sent_s > ACT_WITHIN_S:
+                log.warning("lead_too_slow", left_undone=name)
+                return
+            try:
+                step()
+            except Unavailable as error:
+                log.warning("fleet_step_failed", step=name, error=error.message)

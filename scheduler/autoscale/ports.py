@@ -1,0 +1,68 @@
+"""What the leader and the workers need of the world beside the fleet itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from scheduler.autoscale.book import Book, Pause
+from scheduler.autoscale.protocol import Change, Worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What became of a conditional write: whether it took effect, and the record as it stands, None when there is none."""
+
+    is_applied: bool
+    worker: Worker | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueCounts:
+    """Messages of all queues together, as SQS tells: visible, delayed, in flight."""
+
+    visible: int
+    delayed: int
+    in_flight: int
+
+
+class FleetState(Protocol):
+    """The fleet's table. Every call raises Unavailable when it does not answer; reads are consistent."""
+
+    def change(self, change: Change) -> Written:
+        """Make one conditional write to a worker's record."""
+
+    def worker(self, instance_id: str) -> Worker | None:
+        """Return one worker's record."""
+
+    def workers(self) -> Sequence[Worker]:
+        """Return all records, those of workers that are gone for less than a day included."""
+
+    def book(self) -> Book | None:
+        """Return the decision item."""
+
+    def write_book(self, book: Book, *, seen: int | None) -> bool:
+        """Write the decision item if it still has the version `seen` (None: if there is none); tell whether it was.
+
+        True also when an earlier send of this very write had been applied.
+        """
+
+    def keep(self, book: Book) -> None:
+        """Keep a decision with its inputs for `history`."""
+
+    def history(self, most: int) -> Sequence[Book]:
+        """Return the last decisions kept, newest first."""
+
+    def pause(self) -> Pause | None:
+        """Return the pause that an operator asked for, whether or not it is over."""
+
+    def set_pause(self, pause: Pause | None) -> None:
+        """Ask for a pause, or end it."""
+
+
+class Backlog(Protocol):
+    """The queues that the fleet serves."""
+
+    def counts(self) -> QueueCounts:
+        """Ask SQS now. Raises Unavailable."""

@@ -1,0 +1,205 @@
+"""The fleet's table in DynamoDB: workers' records, the decision item, what was decided before, and pauses.
+
+One partition a fleet (`fleet`); `item` is ``worker#<instance id>``, ``decision``, ``history#<version>`` or ``pause``.
+What only our own code reads inside an item is kept as JSON text in one attribute.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from scheduler.autoscale.book import Book, Pause
+from scheduler.autoscale.ports import Written
+from scheduler.autoscale.protocol import Change, Report, State, Worker
+from scheduler.aws.errors import code_of, translated
+from scheduler.domain.ports import Clock
+from scheduler.stores.expressions import Update, decode, encode
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+KEEP_HISTORY_S = 14 * 86400
+WORKER = "worker#"
+HISTORY = "history#"
+
+
+class DynamoFleetState:
+    """The state of one fleet in one table."""
+
+    def __init__(self, client: DynamoDBClient, table: str, fleet: str, *, clock: Clock) -> None:
+        self._client = client
+        self._table = table
+        self._fleet = fleet
+        self._clock = clock
+
+    def change(self, change: Change) -> Written:
+        """Make one conditional write to a worker's record. Raises Unavailable."""
+        update = Update().set(**{name: _stored(value) for name, value in change.sets.items()}).add(**change.adds)
+        if change.expects_none:
+            update.when("attribute_not_exists({item})")
+        for name, value in change.requires.items():
+            update.when("{" + name + "} = {:" + name + "}", **{name: _stored(value)})
+        for name, values in change.forbids.items():
+            for value in sorted(values):
+                update.when("{" + name + "} <> {:" + name + "}", **{name: _stored(value)})
+        with translated(f"writing the record of {change.instance_id}"):
+            try:
+                answer = self._client.update_item(
+                    TableName=self._table,
+                    Key=self._key(WORKER + change.instance_id),
+                    ReturnValues="ALL_NEW",
+                    **update.arguments(),
+                )
+            except ClientError as error:
+                return self._refused(change, error)
+        return Written(is_applied=True, worker=_worker(decode(answer["Attributes"])))
+
+    @staticmethod
+    def _refused(change: Change, error: ClientError) -> Written:
+        """Return a refusal; raise again what is none.
+
+        The client library may have sent the write twice: if the record is as the write makes it, the first one did it.
+        """
+        if code_of(error) != "ConditionalCheckFailedException":
+            raise error
+        response: Mapping[str, Any] = error.response
+        item = decode(response["Item"]) if response.get("Item") else None
+        made = {name: _stored(value) for name, value in change.sets.items() if name != "report"}
+        is_ours = item is not None and not change.adds and all(item.get(name) == value for name, value in made.items())
+        return Written(is_applied=is_ours, worker=_worker(item) if item else None)
+
+    def worker(self, instance_id: str) -> Worker | None:
+        """Return one worker's record. Raises Unavailable."""
+        item = self._get(WORKER + instance_id)
+        return None if item is None else _worker(item)
+
+    def workers(self) -> list[Worker]:
+        """Return all records. Raises Unavailable."""
+        return [_worker(item) for item in self._query(WORKER)]
+
+    def book(self) -> Book | None:
+        """Return the decision item. Raises Unavailable."""
+        item = self._get("decision")
+        return None if item is None else _book(item)
+
+    def write_book(self, book: Book, *, seen: int | None) -> bool:
+        """Write the decision item if nobody else did since version `seen`. Raises Unavailable."""
+        attributes = _book_attributes(book)
+        update = Update().set(**attributes)
+        if seen is None:
+            update.when("attribute_not_exists({item})")
+        else:
+            update.when("{version} = {:seen}", seen=seen)
+        with translated("writing the fleet's decision"):
+            try:
+                self._client.update_item(TableName=self._table, Key=self._key("decision"), **update.arguments())
+            except ClientError as error:
+                if code_of(error) != "ConditionalCheckFailedException":
+                    raise
+                response: Mapping[str, Any] = error.response
+                found = decode(response.get("Item") or {})
+                return all(found.get(name) == value for name, value in attributes.items())
+        return True
+
+    def keep(self, book: Book) -> None:
+        """Keep a decision with its inputs. Raises Unavailable."""
+        expires_at = int(self._clock.now()) + KEEP_HISTORY_S
+        attributes = _book_attributes(replace(book, policy_state={}, config={})) | {"expires_at": expires_at}
+        item = self._key(f"{HISTORY}{book.version:012d}") | {name: encode(value) for name, value in attributes.items()}
+        with translated("keeping the fleet's decision"):
+            self._client.put_item(TableName=self._table, Item=item)
+
+    def history(self, most: int) -> list[Book]:
+        """Return the last decisions, newest first. Raises Unavailable."""
+        return [_book(item) for item in self._query(HISTORY, most=most, newest_first=True)]
+
+    def pause(self) -> Pause | None:
+        """Return the pause that was asked for last. Raises Unavailable."""
+        item = self._get("pause")
+        return None if item is None else Pause(until_s=float(item["until_s"]), by=item["by"], why=item.get("why", ""))
+
+    def set_pause(self, pause: Pause | None) -> None:
+        """Ask for a pause, or forget it. Raises Unavailable."""
+        with translated("pausing the fleet"):
+            if pause is None:
+                self._client.delete_item(TableName=self._table, Key=self._key("pause"))
+            else:
+                item = self._key("pause") | {name: encode(value) for name, value in asdict(pause).items()}
+                self._client.put_item(TableName=self._table, Item=item)
+
+    def _key(self, item: str) -> dict[str, Any]:
+        return {"fleet": encode(self._fleet), "item": encode(item)}
+
+    def _get(self, item: str) -> dict[str, Any] | None:
+        with translated(f"reading {item} of table {self._table}"):
+            answer = self._client.get_item(TableName=self._table, Key=self._key(item), ConsistentRead=True)
+        return decode(answer["Item"]) if answer.get("Item") else None
+
+    def _query(self, prefix: str, *, most: int | None = None, newest_first: bool = False) -> list[dict[str, Any]]:
+        """Return the items whose name begins with `prefix`, all pages, or `most` of them."""
+        found: list[dict[str, Any]] = []
+        arguments: dict[str, Any] = {
+            "TableName": self._table,
+            "ConsistentRead": True,
+            "KeyConditionExpression": "#0 = :0 AND begins_with(#1, :1)",
+            "ExpressionAttributeNames": {"#0": "fleet", "#1": "item"},
+            "ExpressionAttributeValues": {":0": encode(self._fleet), ":1": encode(prefix)},
+            "ScanIndexForward": not newest_first,
+        }
+        if most is not None:
+            arguments["Limit"] = most
+        while True:
+            with translated(f"reading the fleet from table {self._table}"):
+                answer = self._client.query(**arguments)
+            found += [decode(item) for item in answer["Items"]]
+            last = answer.get("LastEvaluatedKey")
+            if not last or (most is not None and len(found) >= most):
+                return found[:most]
+            arguments["ExclusiveStartKey"] = last
+
+
+def _stored(value: object) -> Any:
+    """Return a value as the table keeps it."""
+    if isinstance(value, Report):
+        return json.dumps(asdict(value), separators=(",", ":"))
+    if isinstance(value, State):
+        return value.value
+    return Decimal(f"{value:.3f}") if isinstance(value, float) else value
+
+
+def _worker(item: Mapping[str, Any]) -> Worker:
+    return Worker(
+        instance_id=item["instance_id"],
+        boot_id=item["boot_id"],
+        state=State(item["state"]),
+        drain_no=int(item["drain_no"]),
+        beat=int(item["beat"]),
+        recall=int(item["recall"]),
+        replace=item["replace"],
+        why=item["why"],
+        dead=item["dead"],
+        since_s=float(item["since_s"]),
+        registered_s=float(item["registered_s"]),
+        report=_report(item.get("report")),
+    )
+
+
+def _report(text: str | None) -> Report:
+    """Return a report; what a later version added to it is left out."""
+    known = {field.name for field in fields(Report)}
+    return Report(**{name: value for name, value in json.loads(text or "{}").items() if name in known})
+
+
+def _book_attributes(book: Book) -> dict[str, Any]:
+    body = json.dumps(book.to_json(), separators=(",", ":"))
+    return {"version": book.version, "leader": book.leader, "written_at": int(book.written_s), "body": body}
+
+
+def _book(item: Mapping[str, Any]) -> Book:
+    return Book.from_json(json.loads(item["body"]))

@@ -1,0 +1,95 @@
+"""What a policy is told, made from the census, the queue's counts and what was known before; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from scheduler.autoscale.book import Book
+from scheduler.autoscale.census import Census
+from scheduler.autoscale.fleets.port import FleetView
+from scheduler.autoscale.ports import QueueCounts
+from scheduler.autoscale.protocol import Worker
+from scheduler.autoscale.snapshot import Snapshot
+
+BOOT_WEIGHT = 0.3
+SERVICE_WEIGHT = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What the configuration allows."""
+
+    min_capacity: int
+    max_capacity: int
+
+
+def snapshot(
+    census: Census, view: FleetView, counts: QueueCounts, book: Book, bounds: Bounds, *, now_s: float, sent: int = 0
+) -> Snapshot:
+    """Return what the policy decides on. `sent` is work just sent, which the queue's counts do not show yet."""
+    reporting = (*census.serving, *census.unready, *census.silent, *census.leaving)
+    launched = {member.instance_id: member.launched_s for member in view.members}
+    unready = [now_s - launched.get(worker.instance_id, worker.registered_s) for worker in census.unready]
+    return Snapshot(
+        at_s=now_s,
+        visible=max(counts.visible, sent),
+        delayed=counts.delayed,
+        in_flight=counts.in_flight,
+        running=sum(worker.report.running for worker in reporting),
+        held_waiting=sum(worker.report.waiting for worker in reporting),
+        received_total=book.received_total,
+        finished_total=book.finished_total,
+        target=view.target,
+        serving=len(census.serving),
+        booting_s=tuple(sorted([now_s - member.launched_s for member in census.booting] + unready)),
+        draining=len(census.leaving) + len(census.ending) + len(census.silent) + len(census.unreported),
+        service_s=book.service_s,
+        boot_s=book.boot_s,
+        min_capacity=bounds.min_capacity,
+        max_capacity=bounds.max_capacity,
+    )
+
+
+class Growth:
+    """What the workers' own counters have grown by since this leader looked last.
+
+    They begin at 0 with each start of a worker's daemon. What grew while nobody led is not counted.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str], tuple[int, int, float]] = {}
+
+    def learn(self, book: Book, workers: Iterable[Worker], view: FleetView) -> Book:
+        """Return the book with totals, service time and boot time brought up to date."""
+        received = finished = 0
+        busy_s = 0.0
+        seen: dict[tuple[str, str], tuple[int, int, float]] = {}
+        for worker in workers:
+            key, report = (worker.instance_id, worker.boot_id), worker.report
+            seen[key] = now = (report.received, report.finished, report.busy_s)
+            before = self._last.get(key, now)
+            if any(new < old for new, old in zip(now, before, strict=True)):
+                before = (0, 0, 0.0)  # its daemon was started anew
+            received += now[0] - before[0]
+            finished += now[1] - before[1]
+            busy_s += now[2] - before[2]
+            if self._last and key not in self._last:
+                book = _learn_boot(book, worker, view)
+        self._last = seen
+        book = replace(
+            book, received_total=book.received_total + received, finished_total=book.finished_total + finished
+        )
+        if finished == 0 or busy_s <= 0:
+            return book
+        # Each task counts alike, so that one long task among many short ones does not pass for the rule.
+        weight = 1 - (1 - SERVICE_WEIGHT) ** finished
+        return replace(book, service_s=book.service_s + weight * (busy_s / finished - book.service_s))
+
+
+def _learn_boot(book: Book, worker: Worker, view: FleetView) -> Book:
+    launched: Mapping[str, float] = {member.instance_id: member.launched_s for member in view.members}
+    ready_s, launched_s = worker.report.ready_s, launched.get(worker.instance_id)
+    if ready_s is None or launched_s is None or ready_s <= launched_s:
+        return book
+    return replace(book, boot_s=book.boot_s + BOOT_WEIGHT * (ready_s - launched_s - book.boot_s))

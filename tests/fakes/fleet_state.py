@@ -1,0 +1,82 @@
+"""The fleet's table in memory: every write atomic, every read consistent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from scheduler.autoscale.book import Book, Pause
+from scheduler.autoscale.ports import Written
+from scheduler.autoscale.protocol import Change, Worker
+from scheduler.domain.errors import Unavailable
+
+FIELDS = tuple(Worker.__dataclass_fields__)
+
+
+class FakeFleetState:
+    """The `FleetState` port; safe for threads. `is_down` makes every call raise Unavailable."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: dict[str, dict[str, Any]] = {}
+        self._book: Book | None = None
+        self._history: list[Book] = []
+        self._pause: Pause | None = None
+        self.is_down = False
+
+    def change(self, change: Change) -> Written:
+        with self._open():
+            before = self._records.get(change.instance_id)
+            after = change.applied(before)
+            if after is not None:
+                self._records[change.instance_id] = after
+            record = before if after is None else after
+            return Written(is_applied=after is not None, worker=None if record is None else _worker(record))
+
+    def worker(self, instance_id: str) -> Worker | None:
+        with self._open():
+            record = self._records.get(instance_id)
+            return None if record is None else _worker(record)
+
+    def workers(self) -> Sequence[Worker]:
+        with self._open():
+            return [_worker(record) for _, record in sorted(self._records.items())]
+
+    def book(self) -> Book | None:
+        with self._open():
+            return self._book
+
+    def write_book(self, book: Book, *, seen: int | None) -> bool:
+        with self._open():
+            if book != self._book:
+                if (None if self._book is None else self._book.version) != seen:
+                    return False
+                self._book = book
+            return True
+
+    def keep(self, book: Book) -> None:
+        with self._open():
+            self._history.append(replace(book, policy_state={}, config={}))
+
+    def history(self, most: int) -> Sequence[Book]:
+        with self._open():
+            return sorted(self._history, key=lambda book: -book.version)[:most]
+
+    def pause(self) -> Pause | None:
+        with self._open():
+            return self._pause
+
+    def set_pause(self, pause: Pause | None) -> None:
+        with self._open():
+            self._pause = pause
+
+    def _open(self) -> threading.Lock:
+        if self.is_down:
+            raise Unavailable("the fleet's table does not answer")
+        return self._lock
+
+
+def _worker(record: dict[str, Any]) -> Worker:
+    return Worker(**{name: value for name, value in record.items() if name in FIELDS})
