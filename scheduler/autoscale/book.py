@@ -54,8 +54,10 @@ class Book:
     """When a member was last lost without our doing."""
     buried_s: float = 0.0
     """When a worker was last written off."""
-    stillborn: int = 0
-    """Members in a row that never reported, or never became fit for work."""
+    unreported: int = 0
+    """Members in a row that never reported."""
+    unfit: int = 0
+    """Members in a row that reported and whose engine never got ready."""
     received_total: int = 0
     finished_total: int = 0
     boot_s: float = 180.0

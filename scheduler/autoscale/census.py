@@ -14,6 +14,7 @@ FRESH_S = 60.0
 """A worker whose heartbeat has not changed for longer takes no work: it has fenced itself off by then."""
 LISTED_AFTER_S = 300.0
 """By then a new instance is in EC2's lists everywhere."""
+MOST_SILENT = 0.2
 KILL_AFTER_S = 120.0
 """How long a worker that consented gets to end itself before the leader does it."""
 
@@ -50,10 +51,10 @@ class Census:
         return sum(len(group) for group in groups)
 
     @property
-    def silent_share(self) -> float:
-        """Return the share of those who should report and do not."""
+    def is_table_suspect(self) -> bool:
+        """Whether so many are silent, more than one and over a fifth, that it is rather the table that is sick."""
         reporting = len(self.serving) + len(self.unready) + len(self.silent)
-        return len(self.silent) / reporting if reporting else 0.0
+        return len(self.silent) > max(1, reporting * MOST_SILENT)
 
 
 def take(view: FleetView, workers: Iterable[Worker], silent_s: Mapping[str, float], *, now_s: float) -> Census:

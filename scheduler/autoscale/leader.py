@@ -154,7 +154,7 @@ class Leader:
             book = replace(book, hold=f"paused by {pause.by} for {pause.until_s - now_s:.0f} s more")
             wanted = None
         elif pause is not None and pause.until_s > book.buried_s:
-            book = replace(book, stillborn=0)
+            book = replace(book, unreported=0, unfit=0)
         return plan.make(self._facts(book, view, found, silent_s, wanted=wanted, now_s=now_s))
 
     def _facts(
@@ -211,7 +211,7 @@ class Leader:
             steps.append(("target", partial(self._fleet.set_target, drawn.target)))
             log.info("target_set", target=drawn.target, was=drawn.book.snapshot.target, reasons=drawn.book.reasons)
         for is_replaced in (False, True):
-            ids = [worker.instance_id for worker in drawn.ends if (worker.replace or worker.dead) is is_replaced]
+            ids = [end.instance_id for end in drawn.ends if end.replace is is_replaced]
             if ids:
                 steps.append(("end", partial(self._fleet.end, ids, replace=is_replaced)))
         steps.append(("keep", partial(self._state.keep, drawn.book)))

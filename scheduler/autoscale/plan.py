@@ -29,10 +29,10 @@ SETTLE_AFTER_LOSS_S = 120.0
 DEAD_AFTER_S = 300.0
 """A worker is dead when its heartbeat has not changed for so long and the task's deadline besides."""
 BURIAL_EVERY_S = 300.0
-MOST_SILENT = 0.2
-"""With a larger share silent nobody is written off: then it is the registry that is sick, and not they."""
 MOST_STILLBORN = 3
 """After so many members in a row that never worked, no more are asked for until one does, or an operator resumes."""
+TRY_AGAIN_S = 3600.0
+"""One more is asked for after so long all the same: what was wrong may have been mended."""
 KEEP_GONE_S = 86400.0
 
 
@@ -43,6 +43,14 @@ class Event:
     name: str
     fields: Mapping[str, Any]
     is_alarm: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """One whom the leader ends, because it was told to and did not, or cannot any more."""
+
+    instance_id: str
+    replace: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +78,7 @@ class Plan:
     book: Book
     writes: list[Change] = field(default_factory=list)
     target: int | None = None
-    ends: list[Worker] = field(default_factory=list)
-    """Who was told to end and did not, or cannot any more."""
+    ends: list[End] = field(default_factory=list)
     lowered: set[str] = field(default_factory=set)
     """Workers on their way out whom the target does not count any more."""
     events: list[Event] = field(default_factory=list)
@@ -104,10 +111,13 @@ def _settle_the_ended(facts: Facts, plan: Plan) -> None:
         if worker.state not in {State.TERM, State.DRAINED}:
             plan.book = replace(plan.book, lost_s=facts.now_s)
             plan.tell("worker_lost", instance_id=worker.instance_id, state=worker.state.value)
-    if facts.census.serving:
-        newest = max(worker.report.ready_s or 0.0 for worker in facts.census.serving)
-        if newest > facts.book.buried_s and facts.book.stillborn:
-            plan.book = replace(plan.book, stillborn=0)
+    reporting = (*facts.census.serving, *facts.census.unready)
+    if any(worker.registered_s > facts.book.buried_s for worker in reporting):
+        plan.book = replace(plan.book, unreported=0)
+    if any((worker.report.ready_s or 0.0) > facts.book.buried_s for worker in reporting):
+        plan.book = replace(plan.book, unfit=0)
+    if _is_hopeless(facts.book) and not _is_hopeless(plan.book):
+        plan.tell("raises_allowed_again")
 
 
 def _settle_the_dead(facts: Facts, plan: Plan) -> None:
@@ -116,15 +126,17 @@ def _settle_the_dead(facts: Facts, plan: Plan) -> None:
     for member in census.unreported:
         why = f"it has not reported since its launch {now_s - member.launched_s:.0f} s ago"
         plan.writes.append(protocol.disown(member.instance_id, why=why, now_s=now_s))
+        plan.book = replace(plan.book, unreported=plan.book.unreported + 1)
         _stillborn(plan, member.instance_id, why, now_s)
     for worker in census.stillborn:
         why = "its engine has never been ready"
         plan.writes.append(protocol.drain(worker, why=why, replace=facts.replaces, now_s=now_s))
+        plan.book = replace(plan.book, unfit=plan.book.unfit + 1)
         _stillborn(plan, worker.instance_id, why, now_s)
-    plan.ends += [worker for worker in census.ending if worker.dead or now_s - worker.since_s > KILL_AFTER_S]
+    _end_the_late(facts, plan)
     limit_s = DEAD_AFTER_S + facts.deadline_s
     dead = [worker for worker in (*census.silent, *census.leaving) if _silence_s(facts, worker) > limit_s]
-    if dead and census.silent_share <= MOST_SILENT and now_s - facts.book.buried_s > BURIAL_EVERY_S:
+    if dead and not census.is_table_suspect and now_s - facts.book.buried_s > BURIAL_EVERY_S:
         worker = max(dead, key=lambda one: _silence_s(facts, one))
         why = f"no heartbeat for {_silence_s(facts, worker):.0f} s"
         plan.writes.append(protocol.bury(worker, why=why, now_s=now_s))
@@ -132,13 +144,37 @@ def _settle_the_dead(facts: Facts, plan: Plan) -> None:
         plan.tell("worker_dead", alarm=True, instance_id=worker.instance_id, why=why)
 
 
+def _end_the_late(facts: Facts, plan: Plan) -> None:
+    """End who was told to and did not within two minutes, and the dead at once.
+
+    When one after another never works, replacing them would be a bill for nothing: the target is lowered first.
+    """
+    census, view = facts.census, facts.view
+    late = [one for one in census.ending if not one.dead and facts.now_s - one.since_s > KILL_AFTER_S]
+    dead = [one for one in census.ending if one.dead]
+    plan.ends += [End(instance_id=one.instance_id, replace=one.replace) for one in late]
+    if not _is_hopeless(plan.book):
+        plan.ends += [End(instance_id=one.instance_id, replace=True) for one in dead]
+    elif not facts.lowers_target or view.target <= census.alive - len(dead):
+        plan.ends += [End(instance_id=one.instance_id, replace=False) for one in dead]
+    elif view.condition is Condition.ACTIVE:
+        plan.target = census.alive - len(dead)
+
+
+def _is_hopeless(book: Book) -> bool:
+    return max(book.unreported, book.unfit) >= MOST_STILLBORN
+
+
 def _silence_s(facts: Facts, worker: Worker) -> float:
     return facts.silent_s.get(worker.instance_id, 0.0)
 
 
 def _stillborn(plan: Plan, instance_id: str, why: str, now_s: float) -> None:
-    plan.book = replace(plan.book, stillborn=plan.book.stillborn + 1, buried_s=now_s)
-    plan.tell("worker_stillborn", alarm=True, instance_id=instance_id, why=why, in_a_row=plan.book.stillborn)
+    plan.book = replace(plan.book, buried_s=now_s)
+    in_a_row = max(plan.book.unreported, plan.book.unfit)
+    plan.tell("worker_stillborn", alarm=True, instance_id=instance_id, why=why, in_a_row=in_a_row)
+    if in_a_row == MOST_STILLBORN:
+        plan.tell("raises_frozen", alarm=True, in_a_row=in_a_row)
 
 
 def _settle_the_batch(facts: Facts, plan: Plan) -> None:
@@ -235,14 +271,14 @@ def _grow(facts: Facts, plan: Plan, wanted: int, future: int, leaving: Iterable[
     missing = wanted - future - len(recallable)
     if missing <= 0 or plan.target is not None:
         return
-    if plan.book.stillborn >= MOST_STILLBORN:
-        plan.book = replace(
-            plan.book,
-            hold=f"{plan.book.stillborn} new workers in a row never worked; "
-            'look at their console and at conf.ini, then run "sd-scheduler fleet resume"',
-        )
-        plan.tell("raises_frozen", alarm=True, stillborn=plan.book.stillborn, wanted=wanted)
-    elif facts.view.condition is not Condition.ACTIVE:
+    if _is_hopeless(plan.book) and facts.now_s - plan.book.buried_s <= TRY_AGAIN_S:
+        in_a_row = max(plan.book.unreported, plan.book.unfit)
+        said = f"{in_a_row} new workers in a row never worked; look at their console and at conf.ini"
+        plan.book = replace(plan.book, hold=f'{said}, then run "sd-scheduler fleet resume"')
+        return
+    if _is_hopeless(plan.book):
+        missing = 1 if not facts.census.booting else 0
+    if facts.view.condition is not Condition.ACTIVE:
         plan.book = replace(plan.book, hold="the fleet is still modifying")
     else:
         plan.target = facts.view.target + missing

@@ -1,0 +1,226 @@
+"""The fleet's leader, members and plan together, in virtual time: growing, shrinking, changing hands, losing members."""
+
+from __future__ import annotations
+
+import pytest
+from fleet_in_memory import Faults, Wishes, World
+
+from scheduler.autoscale.book import Pause
+from scheduler.autoscale.protocol import State
+
+
+@pytest.fixture
+def wishes() -> Wishes:
+    return Wishes()
+
+
+def states(world: World) -> dict[str, State]:
+    return {worker.instance_id: worker.state for worker in world.state.workers()}
+
+
+def serving(world: World) -> list[str]:
+    return [host.instance_id for host in world.hosts.values() if host.ready_s is not None and not host.intake.why]
+
+
+def test_it_grows_from_nothing_and_shrinks_to_nothing_again():
+    world = World()
+    world.run(120)
+    assert world.fleet.alive == []
+    world.send(40)
+    world.run_until(lambda: all(task.ended_s for task in world.tasks))
+    assert world.most_alive == 4
+    world.run_until(lambda: world.fleet.alive == [], within_s=1800)
+    assert world.fleet.target == 0
+    world.run(180)
+    assert set(states(world).values()) == {State.GONE}
+    assert world.violations == []
+
+
+def test_a_batch_goes_in_the_order_of_the_rules(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 4
+    world.run_until(lambda: len(serving(world)) == 4)
+    wishes.wanted = 0
+    before = {worker.instance_id: worker.state for worker in world.state.workers()}
+    while len(world.fleet.alive) == 4:
+        world.run(1.0)
+        if State.TERM in states(world).values():
+            assert world.fleet.target == 3, "the target is lowered before anybody is told to end"
+    assert set(before.values()) == {State.ACTIVE}
+    assert len(world.fleet.alive) == 3
+    world.run_until(lambda: world.fleet.alive == [])
+    assert world.violations == []
+
+
+def test_who_leads_goes_last(wishes):
+    world = World(policy=wishes, has_outsider=False)
+    world.fleet.set_target(3)
+    wishes.wanted = 3
+    world.run_until(lambda: len(serving(world)) == 3)
+    world.run(60)
+    book = world.state.book()
+    assert book is not None
+    wishes.wanted = 0
+    world.run_until(lambda: len(world.fleet.alive) == 1)
+    assert world.fleet.alive == [book.leader]
+    world.run_until(lambda: world.fleet.alive == [])
+
+
+def test_the_busy_are_never_asked_to_go(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 2
+    world.run_until(lambda: len(serving(world)) == 2)
+    world.send(2, service_s=500)
+    wishes.wanted = 0
+    world.run(300)
+    assert len(world.fleet.alive) == 2
+    world.run_until(lambda: world.fleet.alive == [])
+    assert all(task.runs == 1 for task in world.tasks)
+
+
+def test_a_drain_is_recalled_when_work_returns(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 4
+    world.run_until(lambda: len(serving(world)) == 4)
+    launched = set(world.fleet.members)
+    wishes.wanted = 3
+    world.run_until(lambda: State.DRAIN in states(world).values())
+    wishes.wanted = 4
+    world.run_until(lambda: set(states(world).values()) == {State.ACTIVE})
+    world.run(300)
+    assert set(world.fleet.members) == launched
+    assert world.fleet.target == 4
+    assert len(serving(world)) == 4
+
+
+def test_the_lead_is_taken_over_when_its_holder_dies(wishes):
+    world = World(policy=wishes, has_outsider=False)
+    world.fleet.set_target(2)
+    wishes.wanted = 2
+    world.run_until(lambda: len(serving(world)) == 2)
+    world.run(60)
+    book = world.state.book()
+    assert book is not None
+    world.hosts[book.leader].is_running = False  # stopped by SIGSTOP: it neither leads nor reports
+    wishes.wanted = 3
+    world.run_until(lambda: world.fleet.target == 3, within_s=120)
+    found = world.state.book()
+    assert found is not None
+    assert found.leader != book.leader
+
+
+def test_two_that_lead_at_once_lower_the_target_once(wishes):
+    world = World(policy=wishes, has_outsider=False)
+    world.fleet.set_target(4)
+    wishes.wanted = 4
+    world.run_until(lambda: len(serving(world)) == 4)
+    wishes.wanted = 3
+    world.run(1200)
+    assert world.fleet.target == 3
+    assert len(world.fleet.alive) == 3
+
+
+def test_who_never_reports_is_written_off_and_replaced_but_not_for_ever(wishes):
+    world = World(policy=wishes, faults=Faults(silent_death=1.0))
+    wishes.wanted = 2
+    world.run(6 * 3600)
+    assert len(world.fleet.members) <= 2
+    assert world.launches <= 4 + 6, "one is tried each hour"
+    book = world.state.book()
+    assert book is not None
+    assert book.unreported >= 3
+    wishes.wanted = 4
+    world.state.set_pause(Pause(until_s=world.clock.now(), by="ann"))
+    world.run(120)
+    assert world.fleet.target == 4, "an operator has resumed"
+
+
+def test_a_dead_worker_is_written_off_after_the_longest_task(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 3
+    world.run_until(lambda: len(serving(world)) == 3)
+    dead = next(iter(world.hosts.values()))
+    world.kill(dead)
+    dead.is_running = True  # its supervisor believes it runs: it hangs
+    world.run(880)
+    assert dead.instance_id in world.fleet.alive
+    world.run(200)
+    assert dead.instance_id not in world.fleet.alive
+    world.run_until(lambda: len(serving(world)) == 3)
+    assert world.violations == []
+
+
+def test_nobody_is_written_off_while_it_is_the_table_that_is_down(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 3
+    world.run_until(lambda: len(serving(world)) == 3)
+    world.state.is_down = True
+    world.run(7200)
+    assert serving(world) == [], "without heartbeats nothing new is begun"
+    world.state.is_down = False
+    world.run(120)
+    assert len(serving(world)) == 3
+    assert set(states(world).values()) == {State.ACTIVE}
+
+
+def test_capacity_that_never_comes_is_noticed_and_less_is_asked_for(wishes):
+    world = World(policy=wishes)
+    world.fleet.capacity_left = 1
+    wishes.wanted = 4
+    world.run_until(lambda: len(serving(world)) == 1)
+    assert world.fleet.target == 4
+    world.run(900)
+    assert world.fleet.target == 2
+    world.fleet.capacity_left = 10
+    world.fleet.set_target(world.fleet.target)
+    world.run_until(lambda: len(serving(world)) == 4, within_s=3600)
+
+
+def test_a_pause_leaves_the_fleet_as_it_is(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 2
+    world.run_until(lambda: len(serving(world)) == 2)
+    world.state.set_pause(Pause(until_s=world.clock.now() + 600, by="ann"))
+    wishes.wanted = 4
+    world.run(590)
+    assert world.fleet.target == 2
+    book = world.state.book()
+    assert book is not None
+    assert "paused by ann" in book.hold
+    world.run(60)
+    assert world.fleet.target == 4
+
+
+def test_a_group_whose_target_falls_with_the_kill_shrinks_by_as_many(wishes):
+    world = World(policy=wishes, lowers_target=False)
+    wishes.wanted = 4
+    world.run_until(lambda: len(serving(world)) == 4)
+    wishes.wanted = 2
+    world.run_until(lambda: len(world.fleet.alive) == 2)
+    world.run(600)
+    assert (world.fleet.target, len(world.fleet.alive)) == (2, 2)
+    wishes.wanted = 3
+    world.run_until(lambda: len(serving(world)) == 3)
+    assert world.violations == []
+
+
+def test_an_interrupted_worker_is_replaced_before_its_end(wishes):
+    world = World(policy=wishes, faults=Faults(reclaims_per_hour=1.0))
+    wishes.wanted = 3
+    world.run(24 * 3600)
+    assert world.reclaims > 20
+    assert world.violations == []
+    assert world.fleet.target == 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_day_of_kills_failing_calls_and_reclaims(seed):
+    world = World(seed=seed, faults=Faults(killed=0.002, unavailable=0.02, reclaims_per_hour=0.3, silent_death=0.02))
+    for _ in range(48):
+        world.run(world.random.expovariate(1 / 1800))
+        world.send(world.random.randint(1, 30), service_s=world.random.uniform(5, 60))
+    world.run_until(lambda: all(task.ended_s for task in world.tasks), within_s=7200)
+    world.run_until(lambda: world.fleet.alive == [], within_s=4 * 3600)
+    assert world.violations == []
+    assert world.kills > 10
+    assert world.most_alive <= 4 + 2
