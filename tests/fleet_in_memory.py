@@ -19,7 +19,7 @@ from typing import Any
 from fakes import FakeClock
 from fakes.fleet_state import FakeFleetState
 
-from scheduler.autoscale.book import TICK_S, Book
+from scheduler.autoscale.book import TICK_S
 from scheduler.autoscale.fleets.port import Condition, FleetView, Life
 from scheduler.autoscale.fleets.port import Member as FleetMember
 from scheduler.autoscale.leader import Leader, Terms
@@ -443,8 +443,8 @@ class World:
     # loops
 
     def _new_leader(self, name: str, host: Host | None, *, looks_once: bool = False) -> Leader:
-        def terms(_: Book | None) -> Terms:
-            return Terms(policy=self.policy, bounds=self.bounds, text={})
+        def terms() -> Terms:
+            return Terms(policy=self.policy, bounds=self.bounds)
 
         return Leader(
             name=name,

@@ -64,9 +64,8 @@ class Book:
     """Launch to readiness, as measured; before that, what such images usually take."""
     service_s: float = 20.0
     """GPU seconds of a task over the whole fleet, as measured; before that, a guess."""
-    config_no: int = 0
-    config: Mapping[str, str] = field(default_factory=dict)
-    """The [autoscaling] section that is followed, as written in conf.ini."""
+    settings_no: int = 0
+    """The version of [autoscaling] that was followed."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the item as JSON's types, without what the table keeps beside it."""
@@ -94,3 +93,15 @@ class Pause:
     until_s: float
     by: str
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """The [autoscaling] section that all hosts follow: the one that was written last, wherever that was."""
+
+    version: int
+    modified_s: float
+    """When its file was changed, epoch seconds."""
+    by: str
+    values: Mapping[str, str]
+    """Each key that is common to the fleet, as it is written in conf.ini."""

@@ -23,11 +23,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """The [autoscaling] section as the leader uses it; `text` is the section as it is published."""
+    """The [autoscaling] section as the leader uses it; `settings_no` is its published version."""
 
     policy: Policy
     bounds: survey.Bounds
-    text: Mapping[str, str]
+    settings_no: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Leader:
         state: FleetState,
         fleet: Fleet,
         backlog: Backlog,
-        terms: Callable[[Book | None], Terms],
+        terms: Callable[[], Terms],
         clock: Clock,
         deadline_s: float,
         looks_once: bool = False,
@@ -129,16 +129,15 @@ class Leader:
             workers = list(self._state.workers())
             view = self._fleet.describe()
             pause = self._state.pause()
+            terms = self._terms()
         except Unavailable as error:
             self._read_s = None
             return Plan(book=replace(before, hold=f"not everything could be read: {error.message}", reasons=()))
         silent_s = self._listen(workers)
-        terms = self._terms(before)
         book = self._growth.learn(replace(before, hold=""), workers, view)
         found = census.take(view, workers, silent_s, now_s=now_s)
         snapshot = survey.snapshot(found, view, counts, book, terms.bounds, now_s=now_s, sent=sent)
         decision = terms.policy.decide(snapshot, book.policy_state if book.policy == terms.policy.name else {})
-        changed = dict(terms.text) != dict(book.config)
         book = replace(
             book,
             policy=terms.policy.name,
@@ -146,8 +145,7 @@ class Leader:
             capacity=snapshot.within_bounds(decision.capacity),
             reasons=decision.reasons,
             snapshot=snapshot,
-            config=terms.text,
-            config_no=book.config_no + changed,
+            settings_no=terms.settings_no,
         )
         wanted = book.capacity
         if pause is not None and now_s < pause.until_s:
@@ -176,7 +174,7 @@ class Leader:
             silent_s=silent_s,
             leader=self._name,
             deadline_s=self._deadline_s,
-            config_no=book.config_no,
+            settings_no=book.settings_no,
             lowers_target=self._fleet.lowers_target,
             replaces=self._fleet.replaces,
         )

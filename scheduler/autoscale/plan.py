@@ -66,7 +66,7 @@ class Facts:
     leader: str
     deadline_s: float
     """How long a task may run."""
-    config_no: int
+    settings_no: int
     lowers_target: bool
     replaces: bool
 
@@ -321,7 +321,7 @@ def _first_to_go(facts: Facts) -> Callable[[Worker], tuple[Any, ...]]:
         return (
             worker.instance_id == facts.leader,
             not worker.report.leave_first,
-            worker.report.config_no == facts.config_no,
+            worker.report.settings_no == facts.settings_no,
             -worker.report.idle_s,
             worker.instance_id,
         )

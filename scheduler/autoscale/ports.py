@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from scheduler.autoscale.book import Book, Pause
+from scheduler.autoscale.book import Book, Pause, Published
 from scheduler.autoscale.protocol import Change, Worker
 
 
@@ -53,6 +53,12 @@ class FleetState(Protocol):
 
     def history(self, most: int) -> Sequence[Book]:
         """Return the last decisions kept, newest first."""
+
+    def published(self) -> Published | None:
+        """Return the settings that all follow."""
+
+    def publish(self, settings: Published, *, seen: int | None) -> bool:
+        """Publish settings if those that stand have the version `seen` (None: if there are none); tell whether."""
 
     def pause(self) -> Pause | None:
         """Return the pause that an operator asked for, whether or not it is over."""

@@ -61,8 +61,8 @@ class Report:
     """How long it has held nothing."""
     ready_s: float | None = None
     """When an engine could first render, epoch seconds; None while none could."""
-    config_no: int = 0
-    """The version of [autoscaling] that it follows."""
+    settings_no: int = 0
+    """The version of [autoscaling] that stands in its own conf.ini; 0 when it is another."""
     leave_first: str = ""
     """Why it should be the first to go, such as a rebalance recommendation; empty when there is no reason."""
     ends_at_s: float | None = None

@@ -1,6 +1,7 @@
 """The fleet's table in DynamoDB: workers' records, the decision item, what was decided before, and pauses.
 
-One partition a fleet (`fleet`); `item` is ``worker#<instance id>``, ``decision``, ``history#<version>`` or ``pause``.
+One partition a fleet (`fleet`); `item` is ``worker#<instance id>``, ``decision``, ``history#<version>``,
+``settings`` or ``pause``.
 What only our own code reads inside an item is kept as JSON text in one attribute.
 """
 
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from scheduler.autoscale.book import Book, Pause
+from scheduler.autoscale.book import Book, Pause, Published
 from scheduler.autoscale.ports import Written
 from scheduler.autoscale.protocol import Change, Report, State, Worker
 from scheduler.aws.errors import code_of, translated
@@ -91,26 +92,12 @@ class DynamoFleetState:
     def write_book(self, book: Book, *, seen: int | None) -> bool:
         """Write the decision item if nobody else did since version `seen`. Raises Unavailable."""
         attributes = _book_attributes(book)
-        update = Update().set(**attributes)
-        if seen is None:
-            update.when("attribute_not_exists({item})")
-        else:
-            update.when("{version} = {:seen}", seen=seen)
-        with translated("writing the fleet's decision"):
-            try:
-                self._client.update_item(TableName=self._table, Key=self._key("decision"), **update.arguments())
-            except ClientError as error:
-                if code_of(error) != "ConditionalCheckFailedException":
-                    raise
-                response: Mapping[str, Any] = error.response
-                found = decode(response.get("Item") or {})
-                return all(found.get(name) == value for name, value in attributes.items())
-        return True
+        return self._put_if("decision", attributes, seen=seen, doing="writing the fleet's decision")
 
     def keep(self, book: Book) -> None:
         """Keep a decision with its inputs. Raises Unavailable."""
         expires_at = int(self._clock.now()) + KEEP_HISTORY_S
-        attributes = _book_attributes(replace(book, policy_state={}, config={})) | {"expires_at": expires_at}
+        attributes = _book_attributes(replace(book, policy_state={})) | {"expires_at": expires_at}
         item = self._key(f"{HISTORY}{book.version:012d}") | {name: encode(value) for name, value in attributes.items()}
         with translated("keeping the fleet's decision"):
             self._client.put_item(TableName=self._table, Item=item)
@@ -118,6 +105,26 @@ class DynamoFleetState:
     def history(self, most: int) -> list[Book]:
         """Return the last decisions, newest first. Raises Unavailable."""
         return [_book(item) for item in self._query(HISTORY, most=most, newest_first=True)]
+
+    def published(self) -> Published | None:
+        """Return the settings that all follow. Raises Unavailable."""
+        item = self._get("settings")
+        if item is None:
+            return None
+        values: dict[str, str] = json.loads(item["body"])
+        return Published(
+            version=int(item["version"]), modified_s=float(item["modified_s"]), by=item["by"], values=values
+        )
+
+    def publish(self, settings: Published, *, seen: int | None) -> bool:
+        """Publish settings if nobody else did since version `seen`. Raises Unavailable."""
+        attributes = {
+            "version": settings.version,
+            "modified_s": _stored(settings.modified_s),
+            "by": settings.by,
+            "body": json.dumps(dict(settings.values)),
+        }
+        return self._put_if("settings", attributes, seen=seen, doing="publishing [autoscaling]")
 
     def pause(self) -> Pause | None:
         """Return the pause that was asked for last. Raises Unavailable."""
@@ -132,6 +139,24 @@ class DynamoFleetState:
             else:
                 item = self._key("pause") | {name: encode(value) for name, value in asdict(pause).items()}
                 self._client.put_item(TableName=self._table, Item=item)
+
+    def _put_if(self, item: str, attributes: Mapping[str, Any], *, seen: int | None, doing: str) -> bool:
+        """Write an item that has versions; True also when an earlier send of this very write had been applied."""
+        update = Update().set(**attributes)
+        if seen is None:
+            update.when("attribute_not_exists({item})")
+        else:
+            update.when("{version} = {:seen}", seen=seen)
+        with translated(doing):
+            try:
+                self._client.update_item(TableName=self._table, Key=self._key(item), **update.arguments())
+            except ClientError as error:
+                if code_of(error) != "ConditionalCheckFailedException":
+                    raise
+                response: Mapping[str, Any] = error.response
+                found = decode(response.get("Item") or {})
+                return all(found.get(name) == value for name, value in attributes.items())
+        return True
 
     def _key(self, item: str) -> dict[str, Any]:
         return {"fleet": encode(self._fleet), "item": encode(item)}

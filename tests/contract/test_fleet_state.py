@@ -13,7 +13,7 @@ from fakes import FakeClock
 from fakes.fleet_state import FakeFleetState
 
 from scheduler.autoscale import protocol
-from scheduler.autoscale.book import Batch, Book, Pause
+from scheduler.autoscale.book import Batch, Book, Pause, Published
 from scheduler.autoscale.ports import FleetState
 from scheduler.autoscale.protocol import Report, State, Worker
 from scheduler.autoscale.snapshot import Snapshot
@@ -205,7 +205,7 @@ def book(**more: Any) -> Book:
         "reasons": ("7 wait", "1 serves"),
         "snapshot": SNAPSHOT,
         "batch": Batch(instance_ids=("i-1", "i-2"), before=4, after=2),
-        "config": {"policy": "backlog"},
+        "settings_no": 3,
     }
     return Book(**whole | more)
 
@@ -256,6 +256,18 @@ def test_decisions_are_kept_and_the_newest_come_first(state):
     assert [kept.version for kept in state.history(3)] == [12, 11, 10]
     assert state.history(1)[0].snapshot == SNAPSHOT
     assert state.worker("i-1") is None
+
+
+def test_settings_are_published_by_who_saw_the_last(state):
+    assert state.published() is None
+    first = Published(version=1, modified_s=NOW_S, by="i-1", values={"policy": "backlog", "steps": "10:1"})
+    assert state.publish(first, seen=None)
+    assert state.publish(first, seen=None), "sent twice, it succeeds twice"
+    assert state.published() == first
+    second = replace(first, version=2, by="i-2")
+    assert not state.publish(second, seen=None)
+    assert state.publish(second, seen=1)
+    assert state.published() == second
 
 
 def test_a_pause_is_asked_for_and_ended(state):

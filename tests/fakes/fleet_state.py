@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from scheduler.autoscale.book import Book, Pause
+from scheduler.autoscale.book import Book, Pause, Published
 from scheduler.autoscale.ports import Written
 from scheduler.autoscale.protocol import Change, Worker
 from scheduler.domain.errors import Unavailable
@@ -24,6 +24,7 @@ class FakeFleetState:
         self._book: Book | None = None
         self._history: list[Book] = []
         self._pause: Pause | None = None
+        self._published: Published | None = None
         self.is_down = False
 
     def change(self, change: Change) -> Written:
@@ -58,11 +59,23 @@ class FakeFleetState:
 
     def keep(self, book: Book) -> None:
         with self._open():
-            self._history.append(replace(book, policy_state={}, config={}))
+            self._history.append(replace(book, policy_state={}))
 
     def history(self, most: int) -> Sequence[Book]:
         with self._open():
             return sorted(self._history, key=lambda book: -book.version)[:most]
+
+    def published(self) -> Published | None:
+        with self._open():
+            return self._published
+
+    def publish(self, settings: Published, *, seen: int | None) -> bool:
+        with self._open():
+            if settings != self._published:
+                if (None if self._published is None else self._published.version) != seen:
+                    return False
+                self._published = settings
+            return True
 
     def pause(self) -> Pause | None:
         with self._open():

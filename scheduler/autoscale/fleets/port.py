@@ -46,6 +46,8 @@ class FleetView:
     members: tuple[Member, ...]
     min_size: int = 0
     """The fleet's own lower bound, below which it refuses to go (an Auto Scaling group's MinSize)."""
+    max_size: int | None = None
+    """The fleet's own upper bound, above which it takes no target; None when it has none."""
     trouble: str = ""
     """Why capacity does not come, in the fleet's own words; empty when it says nothing."""
 
