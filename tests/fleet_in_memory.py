@@ -251,7 +251,7 @@ class World:
     ) -> None:
         self.random = random.Random(seed)
         self.clock = FakeClock()
-        self.state = FakeFleetState()
+        self.state = FakeFleetState(self.clock.now)
         self.fleet = ModelFleet(self, lowers_target=lowers_target)
         self.policy: Policy = policy or Demand()
         self.bounds = Bounds(min_capacity=min_capacity, max_capacity=max_capacity)

@@ -33,7 +33,7 @@ MOST_STILLBORN = 3
 """After so many members in a row that never worked, no more are asked for until one does, or an operator resumes."""
 TRY_AGAIN_S = 3600.0
 """One more is asked for after so long all the same: what was wrong may have been mended."""
-KEEP_GONE_S = 86400.0
+KEEP_GONE_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

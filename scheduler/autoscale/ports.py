@@ -37,7 +37,7 @@ class FleetState(Protocol):
         """Return one worker's record."""
 
     def workers(self) -> Sequence[Worker]:
-        """Return all records, those of workers that are gone for less than a day included."""
+        """Return all records, those of workers that went lately included."""
 
     def book(self) -> Book | None:
         """Return the decision item."""

@@ -79,7 +79,9 @@ class Decision:
 class Policy(Protocol):
     """A rule for the fleet's size. It keeps nothing: what it must remember goes through `state`."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Return the name that `[autoscaling] policy` takes."""
 
     def decide(self, snapshot: Snapshot, state: PolicyState) -> Decision:
         """Return the capacity wanted, within the snapshot's bounds; `state` is empty at the first call."""

@@ -20,6 +20,8 @@ COMMANDS = {
     "doctor": "scheduler.cli.doctor:doctor_command",
     "config": "scheduler.cli.config:config_group",
     "task": "scheduler.cli.task:task_group",
+    "fleet": "scheduler.cli.fleet:fleet_group",
+    "autoscale": "scheduler.cli.autoscale:autoscale_command",
 }
 FAILED, WRONG_USE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 

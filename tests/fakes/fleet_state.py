@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +17,13 @@ FIELDS = tuple(Worker.__dataclass_fields__)
 
 
 class FakeFleetState:
-    """The `FleetState` port; safe for threads. `is_down` makes every call raise Unavailable."""
+    """The `FleetState` port; safe for threads. `is_down` makes every call raise Unavailable.
 
-    def __init__(self) -> None:
+    Records expire by `now`, at once, where DynamoDB takes its time.
+    """
+
+    def __init__(self, now: Callable[[], float] = lambda: 0.0) -> None:
+        self._now = now
         self._lock = threading.Lock()
         self._records: dict[str, dict[str, Any]] = {}
         self._book: Book | None = None
@@ -43,6 +48,9 @@ class FakeFleetState:
 
     def workers(self) -> Sequence[Worker]:
         with self._open():
+            for instance_id, record in list(self._records.items()):
+                if record.get("expires_at", math.inf) < self._now():
+                    del self._records[instance_id]
             return [_worker(record) for _, record in sorted(self._records.items())]
 
     def book(self) -> Book | None:
@@ -59,7 +67,7 @@ class FakeFleetState:
 
     def keep(self, book: Book) -> None:
         with self._open():
-            self._history.append(replace(book, policy_state={}))
+            self._history = [*self._history[-99:], replace(book, policy_state={})]
 
     def history(self, most: int) -> Sequence[Book]:
         with self._open():

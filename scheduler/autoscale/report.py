@@ -1,0 +1,126 @@
+"""The fleet as people are shown it: one moment's figures and every worker, as plain values; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from scheduler.autoscale.book import Book, Pause
+from scheduler.autoscale.fleets.port import FleetView, Life
+from scheduler.autoscale.ports import QueueCounts
+from scheduler.autoscale.protocol import State, Worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLine:
+    """One worker, or one member that has not reported."""
+
+    instance_id: str
+    state: str
+    running: int = 0
+    waiting: int = 0
+    finished: int = 0
+    idle_s: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetReport:
+    """The fleet at one moment."""
+
+    fleet: str
+    condition: str
+    target: int
+    members: int
+    wanted: int | None
+    policy: str
+    reasons: tuple[str, ...]
+    hold: str
+    leader: str
+    decided_s_ago: float | None
+    paused_for_s: float
+    visible: int
+    in_flight: int
+    trouble: str
+    workers: tuple[WorkerLine, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON's types."""
+        return asdict(self)
+
+
+def report(
+    view: FleetView,
+    workers: Sequence[Worker],
+    counts: QueueCounts,
+    *,
+    name: str,
+    book: Book | None,
+    pause: Pause | None,
+    now_s: float,
+) -> FleetReport:
+    """Put together what there is to see."""
+    known = {worker.instance_id: worker for worker in workers if worker.state is not State.GONE}
+    alive = [member for member in view.members if member.life is not Life.ENDING]
+    lines = [_line(worker) for worker in known.values()]
+    lines += [
+        WorkerLine(
+            instance_id=member.instance_id,
+            state="booting",
+            note=f"launched {now_s - member.launched_s:.0f} s ago, has not reported yet",
+        )
+        for member in alive
+        if member.instance_id not in known
+    ]
+    return FleetReport(
+        fleet=name,
+        condition=view.condition.value,
+        target=view.target,
+        members=len(alive),
+        wanted=book.capacity if book else None,
+        policy=book.policy if book else "",
+        reasons=book.reasons if book else (),
+        hold=book.hold if book else "",
+        leader=book.leader if book else "",
+        decided_s_ago=round(now_s - book.written_s, 1) if book else None,
+        paused_for_s=max(0.0, round(pause.until_s - now_s, 1)) if pause else 0.0,
+        visible=counts.visible + counts.delayed,
+        in_flight=counts.in_flight,
+        trouble=view.trouble,
+        workers=tuple(sorted(lines, key=lambda line: line.instance_id)),
+    )
+
+
+def _line(worker: Worker) -> WorkerLine:
+    told = worker.report
+    is_preparing = worker.state is State.ACTIVE and told.ready_s is None
+    return WorkerLine(
+        instance_id=worker.instance_id,
+        state="preparing" if is_preparing else worker.state.value,
+        running=told.running,
+        waiting=told.waiting,
+        finished=told.finished,
+        idle_s=round(told.idle_s, 1),
+        note=worker.why or told.leave_first,
+    )
+
+
+def explained(book: Book) -> list[str]:
+    """Return a decision and what it was made from, in lines for a person."""
+    snapshot = book.snapshot
+    wanted = "nothing decided" if book.capacity is None else f"{book.capacity} wanted ({book.policy})"
+    lines = [f"{wanted}, by {book.leader or 'nobody'}"]
+    if snapshot is not None:
+        lines.append(
+            f"  queue: {snapshot.visible} visible, {snapshot.delayed} delayed, {snapshot.in_flight} in flight; "
+            f"workers report {snapshot.running} running, {snapshot.held_waiting} waiting"
+        )
+        lines.append(
+            f"  fleet: target {snapshot.target}, {snapshot.serving} serving, {len(snapshot.booting_s)} booting, "
+            f"{snapshot.draining} leaving; a task takes {snapshot.service_s:.1f} s, a boot {snapshot.boot_s:.0f} s"
+        )
+    lines += [f"  because {reason}" for reason in book.reasons]
+    if book.hold:
+        lines.append(f"  held: {book.hold}")
+    return lines

@@ -1,0 +1,96 @@
+"""``sd-scheduler autoscale``: the fleet's loop without a worker, for a small host, a cron job or a Lambda."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scheduler.autoscale.book import TICK_S
+from scheduler.autoscale.leader import Leader, Outcome
+from scheduler.cli.session import load_settings
+from scheduler.domain.errors import Unavailable
+from scheduler.fleet import make_leader, open_fleet
+from scheduler.observe import logging
+
+
+@click.command("autoscale")
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="Default: $SCHEDULER_CONFIG, else ./conf.ini.")
+@click.option("--local", is_flag=True, help="The fleet of the `sd-scheduler local` that runs here.")
+@click.option("--once", is_flag=True, help="Look, decide, act, and end: for a cron job, once a minute.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="JSON for machines, an object for each tick.")
+def autoscale_command(config: Path | None, local: bool, once: bool, dry_run: bool, as_json: bool) -> None:
+    """Run the loop that keeps the fleet as large as the queue needs; without --once, until a signal.
+
+    Workers run the same loop; this is for when there are none, as with min_capacity = 0. Any number of them may run.
+
+    \b
+    Examples:
+      sd-scheduler autoscale --dry-run --once
+      * * * * * sd-scheduler autoscale --once -c /etc/sd-scheduler/conf.ini
+    """
+    settings = load_settings(config, local=local)
+    logging.configure(secrets=[settings.sd_api.api_auth.get_secret_value()], stream=sys.stderr)
+    host = f"autoscale@{socket.gethostname()}"
+    parts = open_fleet(settings, host=host)
+    leader = make_leader(parts, name=host, looks_once=once, acts=not dry_run)
+    if once or dry_run:
+        _tell(leader.tick(), as_json=as_json)
+        return
+    try:
+        _run(leader, as_json=as_json)
+    finally:
+        leader.resign()
+
+
+def _run(leader: Leader, *, as_json: bool) -> None:
+    """Tick for ever; what AWS refuses is logged by the leader or here, and tried again."""
+    pause = threading.Event()
+    while True:
+        try:
+            _tell(leader.tick(), as_json=as_json)
+        except Unavailable as error:
+            click.echo(f"error: {error.message}", err=True)
+        pause.wait(TICK_S)
+
+
+def _tell(outcome: Outcome, *, as_json: bool) -> None:
+    book, plan = outcome.book, outcome.plan
+    if as_json:
+        done = {
+            "leads": outcome.leads,
+            "leader": book.leader if book else None,
+            "wanted": book.capacity if book else None,
+            "reasons": book.reasons if book else (),
+            "hold": book.hold if book else "",
+            "target": plan.target if plan else None,
+            "writes": [{"instance_id": change.instance_id, **_shown(change.sets)} for change in plan.writes]
+            if plan
+            else [],
+            "ends": [end.instance_id for end in plan.ends] if plan else [],
+        }
+        click.echo(json.dumps(done))
+    elif not outcome.leads:
+        click.echo(f"{book.leader if book else 'somebody'} leads; nothing to do here")
+    elif book is not None and plan is not None:
+        wanted = "nothing decided" if book.capacity is None else f"wanted {book.capacity}"
+        click.echo("; ".join([wanted, *book.reasons]))
+        if book.hold:
+            click.echo(f"  held: {book.hold}")
+        for change in plan.writes:
+            click.echo(f"  {change.instance_id}: {_shown(change.sets).get('state', 'recalled')}")
+        if plan.target is not None:
+            click.echo(f"  target: {plan.target}")
+        for end in plan.ends:
+            click.echo(f"  end: {end.instance_id}")
+
+
+def _shown(sets: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(sets[name]) for name in ("state", "why", "recall") if name in sets}

@@ -1,0 +1,296 @@
+"""``sd-scheduler fleet``: see the fleet, ask why it is as it is, drain a worker, pause the loop."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scheduler.autoscale import protocol
+from scheduler.autoscale.book import Book, Pause
+from scheduler.autoscale.protocol import State
+from scheduler.autoscale.report import FleetReport, explained, report
+from scheduler.cli.session import load_settings
+from scheduler.domain.errors import SchedulerError
+from scheduler.fleet import FleetParts, open_fleet
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+WATCH_S = 2.0
+SPAN = re.compile(r"(\d+)([smhd])")
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+config_option = click.option(
+    "-c", "--config", type=click.Path(path_type=Path), help="Default: $SCHEDULER_CONFIG, else ./conf.ini."
+)
+local_option = click.option("--local", is_flag=True, help="The fleet of the `sd-scheduler local` that runs here.")
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON for machines.")
+
+
+@click.group("fleet")
+def fleet_group() -> None:
+    """See the fleet and steer it.
+
+    \b
+    Examples:
+      sd-scheduler fleet show
+      sd-scheduler fleet why
+    """
+
+
+@fleet_group.command("show")
+@config_option
+@local_option
+@json_option
+def show_command(config: Path | None, local: bool, as_json: bool) -> None:
+    """Show target, members, queue and every worker.
+
+    \b
+    Example:
+      sd-scheduler fleet show --json
+    """
+    found = _look(_open(config, local=local))
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+    elif sys.stdout.isatty():
+        from rich.console import Console  # noqa: PLC0415  # rich is loaded for a terminal only
+
+        Console().print(_table(found))
+    else:
+        click.echo("\n".join(_plain(found)))
+
+
+@fleet_group.command("watch")
+@config_option
+@local_option
+@json_option
+def watch_command(config: Path | None, local: bool, as_json: bool) -> None:
+    """Show the fleet as it changes, until Ctrl-C; in a pipe, a line for each change.
+
+    \b
+    Example:
+      sd-scheduler fleet watch
+    """
+    parts = _open(config, local=local)
+    if as_json or not sys.stdout.isatty():
+        _watch_in_a_pipe(parts, as_json=as_json)
+        return
+    from rich.live import Live  # noqa: PLC0415  # rich is loaded for a terminal only
+
+    with Live(_table(_look(parts)), auto_refresh=False, screen=False) as live:
+        while True:
+            time.sleep(WATCH_S)
+            live.update(_table(_look(parts)), refresh=True)
+
+
+@fleet_group.command("why")
+@config_option
+@local_option
+@click.option("-n", "--last", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many decisions.")
+@json_option
+def why_command(config: Path | None, local: bool, last: int, as_json: bool) -> None:
+    """Show the last decisions with their inputs and reasons, newest first; with --json, oldest first, one a line.
+
+    \b
+    Examples:
+      sd-scheduler fleet why -n 3
+      sd-scheduler fleet why -n 1000 --json > decisions.jsonl && sd-scheduler simulate --replay decisions.jsonl
+    """
+    kept = _open(config, local=local).state.history(last)
+    if as_json:
+        for book in reversed(kept):
+            click.echo(json.dumps(_decision(book)))
+        return
+    if not kept:
+        click.echo("nothing was decided yet: no daemon with [autoscaling] enabled has led this fleet")
+    for book in kept:
+        first, *rest = explained(book)
+        click.echo("\n".join([f"{_at(book.written_s)}  {first}", *rest]))
+
+
+@fleet_group.command("drain")
+@config_option
+@local_option
+@click.argument("instance_id")
+@click.option("--replace", "is_replaced", is_flag=True, help="Let the fleet bring another in its place.")
+@json_option
+def drain_command(config: Path | None, local: bool, instance_id: str, is_replaced: bool, as_json: bool) -> None:
+    """Ask one worker to go: it finishes what it has, receives nothing more, and ends itself.
+
+    Without --replace the fleet's target falls by one; a policy that wants more raises it again.
+
+    \b
+    Example:
+      sd-scheduler fleet drain i-0123456789abcdef0 --replace
+    """
+    state = _open(config, local=local).state
+    worker = state.worker(instance_id)
+    if worker is None or worker.state is State.GONE:
+        raise SchedulerError(f"{instance_id} is no worker of this fleet: see sd-scheduler fleet show")
+    if worker.state is State.ACTIVE:
+        change = protocol.drain(worker, why=f"asked for by {_me()}", replace=is_replaced, now_s=time.time())
+        worker = state.change(change).worker or worker
+    if as_json:
+        click.echo(json.dumps({"instance_id": instance_id, "state": worker.state.value, "why": worker.why}))
+    else:
+        click.echo(f"{instance_id}: {worker.state.value}" + (f" ({worker.why})" if worker.why else ""))
+
+
+@fleet_group.command("pause")
+@config_option
+@local_option
+@click.option("--for", "span", default="1h", show_default=True, help="How long, such as 90s, 30m, 1h, 2d.")
+@click.option("--why", default="", help="For those who wonder later.")
+def pause_command(config: Path | None, local: bool, span: str, why: str) -> None:
+    """Leave the fleet as it is for a while: nothing is added, nobody is asked to go.
+
+    What is on its way out already goes on, interruptions are handled, and dead workers are still written off.
+
+    \b
+    Example:
+      sd-scheduler fleet pause --for 30m --why "load test"
+    """
+    until_s = time.time() + _span_s(span)
+    _open(config, local=local).state.set_pause(Pause(until_s=until_s, by=_me(), why=why))
+    click.echo(f"paused until {_at(until_s)}; sd-scheduler fleet resume ends it sooner")
+
+
+@fleet_group.command("resume")
+@config_option
+@local_option
+def resume_command(config: Path | None, local: bool) -> None:
+    """End a pause, and let workers be added again after several in a row never worked.
+
+    \b
+    Example:
+      sd-scheduler fleet resume
+    """
+    _open(config, local=local).state.set_pause(Pause(until_s=time.time(), by=_me()))
+    click.echo("resumed: the next tick decides, within 15 s")
+
+
+def _open(config: Path | None, *, local: bool) -> FleetParts:
+    return open_fleet(load_settings(config, local=local), host=_me())
+
+
+def _me() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _look(parts: FleetParts) -> FleetReport:
+    state = parts.state
+    return report(
+        parts.fleet.describe(),
+        state.workers(),
+        parts.backlog.counts(),
+        name=parts.fleet.name,
+        book=state.book(),
+        pause=state.pause(),
+        now_s=time.time(),
+    )
+
+
+def _watch_in_a_pipe(parts: FleetParts, *, as_json: bool) -> None:
+    shown: Callable[[FleetReport], str] = (
+        (lambda found: json.dumps(found.to_json())) if as_json else (lambda found: _plain(found)[0])
+    )
+    last: tuple[object, ...] | None = None
+    while True:
+        found = _look(parts)
+        facts = (found.target, found.members, found.wanted, found.hold, [line.state for line in found.workers])
+        if facts != last:
+            click.echo(shown(found))
+            last = facts
+        time.sleep(WATCH_S)
+
+
+def _plain(found: FleetReport) -> list[str]:
+    wanted = "-" if found.wanted is None else found.wanted
+    head = (
+        f"{found.fleet}: {found.condition}, target {found.target}, members {found.members}, wanted {wanted}, "
+        f"queue {found.visible} visible {found.in_flight} in flight"
+    )
+    lines = [head]
+    lines += [f"  paused for {found.paused_for_s:.0f} s more"] if found.paused_for_s else []
+    lines += [f"  because {reason}" for reason in found.reasons]
+    lines += [f"  held: {found.hold}"] if found.hold else []
+    lines += [f"  trouble: {found.trouble}"] if found.trouble else []
+    lines += [
+        f"  {line.instance_id}  {line.state}  running {line.running}  waiting {line.waiting}  finished {line.finished}  "
+        f"idle {line.idle_s:.0f} s{'  ' + line.note if line.note else ''}"
+        for line in found.workers
+    ]
+    return lines
+
+
+def _table(found: FleetReport) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415  # rich is loaded for a terminal only
+    from rich.table import Table  # noqa: PLC0415  # as above
+    from rich.text import Text  # noqa: PLC0415  # as above
+
+    head = Table.grid(padding=(0, 2))
+    wanted = "-" if found.wanted is None else str(found.wanted)
+    head.add_row("fleet", f"{found.fleet} ({found.condition})")
+    head.add_row("capacity", f"target {found.target}, members {found.members}, wanted {wanted} ({found.policy or '-'})")
+    head.add_row("queue", f"{found.visible} visible, {found.in_flight} in flight")
+    for reason in found.reasons:
+        head.add_row("because", reason)
+    if found.hold:
+        head.add_row("held", Text(found.hold, style="yellow"))
+    if found.paused_for_s:
+        head.add_row("paused", Text(f"for {found.paused_for_s:.0f} s more", style="yellow"))
+    if found.trouble:
+        head.add_row("trouble", Text(found.trouble, style="bold red"))
+    ago = "" if found.decided_s_ago is None else f", {found.decided_s_ago:.0f} s ago"
+    head.add_row("leader", f"{found.leader or '-'}{ago}")
+    styles = {
+        "active": "green",
+        "booting": "cyan",
+        "preparing": "cyan",
+        "drain": "yellow",
+        "drained": "yellow",
+        "term": "red",
+    }
+    table = Table("worker", "state", "running", "waiting", "finished", "idle", "")
+    for line in found.workers:
+        table.add_row(
+            line.instance_id,
+            Text(line.state, style=styles.get(line.state, "")),
+            str(line.running),
+            str(line.waiting),
+            str(line.finished),
+            f"{line.idle_s:.0f} s",
+            Text(line.note, overflow="fold"),
+        )
+    return Group(head, table)
+
+
+def _decision(book: Book) -> dict[str, object]:
+    return {
+        "at_s": book.written_s,
+        "leader": book.leader,
+        "snapshot": None if book.snapshot is None else asdict(book.snapshot),
+        "decision": {"capacity": book.capacity, "policy": book.policy, "reasons": book.reasons, "hold": book.hold},
+    }
+
+
+def _at(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def _span_s(text: str) -> float:
+    matched = SPAN.fullmatch(text.strip())
+    if matched is None:
+        raise click.BadParameter(f"{text!r} is no time; write such as 90s, 30m, 1h or 2d", param_hint="--for")
+    return float(matched[1]) * UNITS_S[matched[2]]
