@@ -32,6 +32,8 @@ from scheduler.domain.pace import MOST_AHEAD
 from scheduler.domain.ports import Engine
 from scheduler.domain.skew import SkewBounds
 from scheduler.held import HeldTasks
+from scheduler.host import Host, Leaving, forever
+from scheduler.intake import Intake
 from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
 from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, VisibilityKeeper
 from scheduler.loops.lane import Lane
@@ -56,6 +58,8 @@ FACTS_PERIOD_S = 300.0
 MIN_FREE_BYTES = 200 * 1024 * 1024
 POLL_MARGIN_S = 2.0
 """How much later than it should the answer to the last long poll may come and still be put back."""
+LAST_S = 5.0
+"""So long before EC2 takes the instance the stop is over; with what it keeps for settling, nothing runs 20 s before."""
 LOOP_DIED = 70
 """Exit code when a loop ended by an error: supervisord starts us again."""
 
@@ -94,14 +98,26 @@ class Scheduler:
         self._settings = settings
         self._clock = SystemClock()
         self._stop = StopSignal(self._clock)
-        self._events: SimpleQueue[str] = SimpleQueue()
+        self._events: SimpleQueue[str | Leaving] = SimpleQueue()
         self._signals = 0
         self._metrics = Metrics()
         self._held = HeldTasks(self._clock)
         self._skew = SkewBounds()
         self._lanes = [Lane(engine, self._held, self._clock) for engine in engines]
+        self._intake = Intake()
+        self._host = Host(
+            settings,
+            os.environ,
+            intake=self._intake,
+            held=self._held,
+            lanes=self._lanes,
+            clock=self._clock,
+            trouble=self._unfit,
+            on_leaving=self._events.put,
+        )
         self._threads = _Threads(lambda name: self._events.put(f"died:{name}"))
         self._keepers_stop = threading.Event()
+        self._fleet_stop = threading.Event()
         self._finished: SimpleQueue[Finished | None] = SimpleQueue()
         self._aws_why: str | None = "starting: AWS has not answered yet"
         self._processor: TaskProcessor | None = None
@@ -134,7 +150,14 @@ class Scheduler:
             return 0
         log.info("scheduler_started", lease_s=self._lease_s)
         event = self._events.get()
-        self._shut_down(event)
+        if isinstance(event, Leaving):
+            self._leave(event)
+            while isinstance(event, Leaving):
+                event = self._events.get()
+        else:
+            self._shut_down(event, grace_s=self._settings.scheduler.stop_grace_s)
+        self._fleet_stop.set()
+        self._host.resign()
         return LOOP_DIED if event.startswith("died:") else 0
 
     def _install_signals(self) -> None:
@@ -159,6 +182,8 @@ class Scheduler:
                 # Built anew at each try: a client that found no credentials when it was built never looks again.
                 clients = build(aws.aws_region, poll_interval_s=scheduler.poll_interval, threads=threads)
                 queues, key_name = self._facts(clients)
+                if self._host.is_member:
+                    self._host.enter()
             except Unavailable as error:
                 advice = "check the instance's role or the credentials" if isinstance(error, AccessDenied) else None
                 log.warning("aws_unavailable", error=str(error), advice=advice)
@@ -173,6 +198,8 @@ class Scheduler:
             else:
                 return False
         self._start_loops(clients, queues, key_name)
+        for name, loop in (("watch", self._host.watch), ("belong", self._host.belong), ("lead", self._host.lead)):
+            self._threads.start("fleet", partial(forever, loop, name=name, stopped=self._fleet_stop.wait))
         return True
 
     def _facts(self, clients: Clients) -> tuple[list[SqsQueue], str]:
@@ -253,6 +280,7 @@ class Scheduler:
                 lanes=self._lanes,
                 processor=processor,
                 held=held,
+                intake=self._intake,
                 clock=clock,
                 metrics=metrics,
                 stop=stop,
@@ -288,24 +316,46 @@ class Scheduler:
 
     # stopping
 
-    def _shut_down(self, why: str) -> None:
-        """Stop in order, within the grace: nothing new, what has not started goes back, what runs may finish."""
+    def _leave(self, leaving: Leaving) -> None:
+        """Stop working before EC2 takes the instance, and wait for that: a restart would only begin work anew."""
+        self._shut_down(leaving.why, grace_s=max(1.0, leaving.deadline_s - self._clock.now() - LAST_S), is_last=True)
+        self._host.left()
+        log.warning("waiting_for_the_end", why=leaving.why)
+
+    def _interrupt_what_does_not_fit(self) -> None:
+        """Interrupt runs that would not be done in time, so that another worker begins them the sooner."""
+        for lane in self._lanes:
+            remaining_s = lane.remaining_s()
+            if remaining_s is not None and remaining_s > self._stop.work_left_s():
+                self._interrupt(lane)
+
+    @staticmethod
+    def _interrupt(lane: Lane) -> None:
+        if (running := lane.running) is not None and running.run is not None:
+            log.warning("run_interrupted", task_id=running.task.task_id)
+            lane.engine.interrupt(running.run)
+
+    def _shut_down(self, why: str, *, grace_s: float, is_last: bool = False) -> None:
+        """Stop in order, within the grace: nothing new, what has not started goes back, what runs may finish.
+
+        With `is_last` the host ends with the grace, and what cannot be finished by then is interrupted at once.
+        """
         stop, threads, processor = self._stop, self._threads, self._processor
-        stop.set(self._settings.scheduler.stop_grace_s)
+        stop.set(grace_s)
         polled_s = self._clock.monotonic() + self._settings.scheduler.poll_interval + POLL_MARGIN_S
         log.info("scheduler_stopping", why=why, held=len(self._held.all()))
         if processor is None:
             return
         self._return_unstarted(processor)
+        if is_last:
+            self._interrupt_what_does_not_fit()
         # A long poll that outlasts the grace must not keep the running task from being given back in time.
         threads.join("receive", stop.work_left_s)
         threads.join("prepare", stop.work_left_s)
         self._return_unstarted(processor)
         if not threads.join("engine", stop.work_left_s):
             for lane in self._lanes:
-                if (running := lane.running) is not None and running.run is not None:
-                    log.warning("run_interrupted", task_id=running.task.task_id)
-                    lane.engine.interrupt(running.run)
+                self._interrupt(lane)
             threads.join("engine", stop.left_s)
         threads.join("prepare", stop.left_s)
         self._return_unstarted(processor)  # an engine that went away left its task here
@@ -331,6 +381,14 @@ class Scheduler:
                 self._threads.start("return", partial(processor.return_claimed, held, reason="stop"))
 
     # telling
+
+    def _unfit(self) -> str:
+        """Say why this host cannot work though its AWS answers; empty when it can."""
+        if shutil.disk_usage(".").free <= MIN_FREE_BYTES:
+            return f"less than {MIN_FREE_BYTES} bytes are free on its disk"
+        if not any(lane.is_ready for lane in self._lanes):
+            return "; ".join(lane.why for lane in self._lanes)
+        return ""
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         """Return whether all is well, and the particulars that `GET /health` shows."""
@@ -360,5 +418,6 @@ class Scheduler:
             "aws": {"ok": aws is None, "why": aws or ""},
             "disk": {"ok": free_bytes > MIN_FREE_BYTES, "free_bytes": free_bytes},
             "last_poll_s_ago": round(now - max(polls), 1) if polls else None,
+            "host": self._host.describe(),
             "held": self._held.describe(),
         }

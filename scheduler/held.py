@@ -81,6 +81,17 @@ class Held:
         return max((message.receive_count for message in list(self.messages.values())), default=1)
 
 
+@dataclass(slots=True)
+class Tally:
+    """What this process has done since its start, for those who size the fleet; changed under the registry's lock."""
+
+    received: int = 0
+    """Tasks that SQS had delivered to nobody before."""
+    finished: int = 0
+    busy_s: float = 0.0
+    """Seconds in which engines rendered."""
+
+
 class Topic:
     """Something that loops wait for, under the registry's lock; no change is slept through."""
 
@@ -112,6 +123,7 @@ class HeldTasks:
         self.lock = threading.Lock()
         self.room, self.choice, self.offered = Topic(self.lock), Topic(self.lock), Topic(self.lock)
         self.pace = Pace()
+        self.tally = Tally()
         self._is_deepening = False
         self.extending = threading.Lock()
         """Held while messages are being extended, so that who gives one back can wait for that."""
@@ -132,6 +144,7 @@ class HeldTasks:
             if held is not None and held.task.fingerprint != task.fingerprint:
                 raise Rejected(f"task_id {task.task_id} already belongs to another request", field="task_id")
             if held is None:
+                self.tally.received += message.receive_count == 1
                 held = self._tasks[task.task_id] = Held(
                     task=task,
                     queue=message.queue,

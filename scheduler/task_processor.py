@@ -444,6 +444,8 @@ class TaskProcessor:
 
     def _ended(self, task_id: str, outcome: str, **fields: object) -> None:
         self._metrics.tasks.labels(outcome).inc()
+        with self._held.lock:
+            self._held.tally.finished += 1
         given = {name: value for name, value in fields.items() if value is not None}
         log.info("task_ended", task_id=task_id, outcome=outcome, **given)
 

@@ -11,6 +11,7 @@ from fakes import FakeAnswer, FakeClock, FakeEngine, FakeImageStore, FakeQueue, 
 
 from scheduler.domain.ports import PreparedRun
 from scheduler.held import Held, HeldTasks, State, Topic
+from scheduler.intake import Intake
 from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
 from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, VisibilityKeeper
 from scheduler.loops.lane import Lane
@@ -199,6 +200,7 @@ class Worker:
         )
         working = common | {"processor": self.processor, "stop": self.stop}
         turns = Turns(queues, clock)
+        self.intake = Intake()
         self.receives = [
             ReceiveLoop(
                 port,
@@ -206,6 +208,7 @@ class Worker:
                 turns=turns,
                 lanes=self.lanes,
                 metrics=self.metrics,
+                intake=self.intake,
                 skewed=lambda: self.skewed,
                 most=most,
                 wait_s=10,

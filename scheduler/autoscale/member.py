@@ -67,10 +67,12 @@ class Member:
         """The record as it was read last."""
         intake.shut("fleet", "the fleet's registry has not been read yet")
 
-    def leave(self, why: str, *, replace: bool) -> None:
-        """Ask to go, at the next cycle; asked again it changes nothing."""
-        if self._leave is None:
+    def leave(self, why: str, *, replace: bool) -> bool:
+        """Ask to go, at the next cycle; True the first time, after which it changes nothing."""
+        is_first = self._leave is None
+        if is_first:
             self._leave = Leave(why=why, replace=replace)
+        return is_first
 
     def cycle(self) -> float:
         """Report, read, obey; return the seconds until the next cycle."""

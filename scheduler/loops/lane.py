@@ -113,6 +113,15 @@ class Lane:
             self._in_line -= 1
             return self._ready.popleft()
 
+    def remaining_s(self) -> float | None:
+        """Return how long the running task will still take, 0 when nothing runs, None when nothing tells."""
+        with self._held.lock:
+            if self.running is None:
+                return 0.0
+            expected_s = self._held.pace.expected_s(self.running.work)
+            done_s = self._clock.monotonic() - self.running.since_s
+            return None if expected_s is None else max(0.0, expected_s - done_s)
+
     def title_after_line(self) -> str | None:
         """Return the title of the checkpoint that will be loaded after what runs and is in line, as far as known."""
         if self.running is not None or self._in_line > 1 or self._ready:

@@ -12,6 +12,7 @@ from scheduler.domain.pace import ask_for
 from scheduler.domain.ports import Clock, MessageQueue
 from scheduler.domain.retry import backoff_s
 from scheduler.held import HeldTasks
+from scheduler.intake import Intake
 from scheduler.loops.lane import Lane
 from scheduler.observe.metrics import Metrics
 from scheduler.stop import StopSignal
@@ -60,6 +61,7 @@ class ReceiveLoop:
         lanes: Sequence[Lane],
         processor: TaskProcessor,
         held: HeldTasks,
+        intake: Intake,
         clock: Clock,
         metrics: Metrics,
         stop: StopSignal,
@@ -73,6 +75,7 @@ class ReceiveLoop:
         self._lanes = lanes
         self._processor = processor
         self._held = held
+        self._intake = intake
         self._clock = clock
         self._metrics = metrics
         self._stop = stop
@@ -92,11 +95,17 @@ class ReceiveLoop:
     def cycle(self) -> None:
         """Receive once if there is room and reason to, else wait until that may have changed."""
         seen = self._held.room.version
-        count = self._room()
+        count = 0 if self._intake.why else self._room()
         self._held.deepening(is_so=count > 0 and self._last_full > 0)
-        if count == 0:
+        if count == 0 or not self._intake.begin():
             self._held.room.wait(seen, 0.25)
             return
+        try:
+            self._receive(count)
+        finally:
+            self._intake.end()
+
+    def _receive(self, count: int) -> None:
         started_s = self._clock.monotonic()
         try:
             messages = self._queue.receive(count, wait_s=self._wait_s)

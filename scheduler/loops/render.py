@@ -170,6 +170,8 @@ class RenderLoop:
         held.generate_ms = round(seconds * 1000)
         name = self._lane.engine.name
         self._metrics.rendered(name, seconds=seconds, starved_s=starved_s)
+        with self._held.lock:
+            self._held.tally.busy_s += seconds
         if switched:
             self._metrics.switches.labels(name).inc()
         if not isinstance(outcome, SchedulerError):
