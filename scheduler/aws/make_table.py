@@ -16,23 +16,24 @@ BY_HAND = "setup does not change that: mend it by hand"
 
 def make_table(making: Making, name: str) -> Iterator[Outcome]:
     """Make the table; one that is there gets what it lacks."""
-    table = _describe(making, name)
+    table = describe(making, name)
     if table is None:
         still = _create(making, name)
         yield making.outcome(f"table {name}", State.CREATED, f"key task_id, index {shape.INDEX}{still}")
-        yield _expiry(making, name, is_new=True)
+        yield expiry(making, name, is_new=True)
         return
     if fault := shape.key_fault(table):
         detail = f"{fault}, which cannot be changed: name another table in conf.ini"
         yield making.outcome(f"table {name}", State.DIFFERS, detail)
         return
     yield making.outcome(f"table {name}", State.EXISTS, f"key {shape.schema(table)['HASH']}")
-    _wait_until_active(making, name)  # a table that is being changed takes no other change
+    wait_until_active(making, name)  # a table that is being changed takes no other change
     yield _index(making, name, table)
-    yield _expiry(making, name, is_new=False)
+    yield expiry(making, name, is_new=False)
 
 
-def _describe(making: Making, name: str) -> dict[str, Any] | None:
+def describe(making: Making, name: str) -> dict[str, Any] | None:
+    """Return a table's description, None when there is none."""
     try:
         return dict(making.clients.dynamodb.describe_table(TableName=name)["Table"])
     except ClientError as error:
@@ -42,20 +43,28 @@ def _describe(making: Making, name: str) -> dict[str, Any] | None:
 
 
 def _create(making: Making, name: str) -> str:
+    return create(
+        making,
+        name,
+        {
+            "KeySchema": [{"AttributeName": "task_id", "KeyType": "HASH"}],
+            "AttributeDefinitions": _definitions({"task_id": "S"}),
+            "BillingMode": "PAY_PER_REQUEST",
+            "GlobalSecondaryIndexes": [_index_definition()],
+        },
+    )
+
+
+def create(making: Making, name: str, definition: Mapping[str, Any]) -> str:
+    """Create a table and wait for it; return what the outcome must add when that takes longer."""
     if making.is_rehearsed:
         return ""
-    definition: dict[str, Any] = {
-        "KeySchema": [{"AttributeName": "task_id", "KeyType": "HASH"}],
-        "AttributeDefinitions": _definitions({"task_id": "S"}),
-        "BillingMode": "PAY_PER_REQUEST",
-        "GlobalSecondaryIndexes": [_index_definition()],
-    }
     try:
         making.clients.dynamodb.create_table(TableName=name, **definition)
     except ClientError as error:
         if code_of(error) != "ResourceInUseException":  # another setup was faster
             raise
-    return _wait_until_active(making, name)
+    return wait_until_active(making, name)
 
 
 def _definitions(types: Mapping[str, str]) -> list[dict[str, str]]:
@@ -72,12 +81,12 @@ def _index_definition() -> dict[str, Any]:
     }
 
 
-def _wait_until_active(making: Making, name: str) -> str:
+def wait_until_active(making: Making, name: str) -> str:
     """Wait for the table and its indexes; return what the outcome must add when they take longer."""
     if making.is_rehearsed:
         return ""
     for _ in range(max(1, int(making.wait_s / POLL_S))):
-        table = _describe(making, name) or {}
+        table = describe(making, name) or {}
         indexes: list[Any] = table.get("GlobalSecondaryIndexes") or []
         if table.get("TableStatus") == "ACTIVE" and all(index["IndexStatus"] == "ACTIVE" for index in indexes):
             return ""
@@ -104,11 +113,12 @@ def _index(making: Making, name: str, table: Mapping[str, Any]) -> Outcome:
             "GlobalSecondaryIndexUpdates": [{"Create": create}],
         }
         making.clients.dynamodb.update_table(TableName=name, **change)
-        still = _wait_until_active(making, name)
+        still = wait_until_active(making, name)
     return making.outcome(resource, State.ADDED, f"{shape.INDEX}{still}")
 
 
-def _expiry(making: Making, name: str, *, is_new: bool) -> Outcome:
+def expiry(making: Making, name: str, *, is_new: bool) -> Outcome:
+    """Have the table's items expire by our attribute."""
     resource, dynamodb = f"table {name} expiry", making.clients.dynamodb
     if not is_new:
         found = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]

@@ -11,6 +11,7 @@ from scheduler.aws.addresses import MAX_QUEUE_NAME_CHARS, dlq_name, read_queue, 
 from scheduler.aws.errors import translated
 from scheduler.aws.make_bucket import make_bucket
 from scheduler.aws.make_queue import make_queue
+from scheduler.aws.make_state_table import make_state_table
 from scheduler.aws.make_table import make_table
 from scheduler.aws.making import Making, Outcome, State
 from scheduler.domain.errors import AccessDenied, Unavailable
@@ -32,11 +33,18 @@ def name_faults(queues: Sequence[str], region: str) -> list[str]:
     return faults
 
 
-def set_up(making: Making, *, queues: Sequence[str], table: str, bucket: str) -> Iterator[Outcome]:
-    """Make everything; yield an outcome for each resource as soon as it is known. Raises nothing of AWS's."""
+def set_up(
+    making: Making, *, queues: Sequence[str], table: str, bucket: str, state_table: str | None = None
+) -> Iterator[Outcome]:
+    """Make everything; yield an outcome for each resource as soon as it is known. Raises nothing of AWS's.
+
+    `state_table` is the fleet's, None where there is no fleet.
+    """
     for name_or_url in queues:
         yield from _guarded(making, f"queue {read_queue(name_or_url).name}", make_queue(making, name_or_url))
     yield from _guarded(making, f"table {table}", make_table(making, table))
+    if state_table is not None:
+        yield from _guarded(making, f"table {state_table}", make_state_table(making, state_table))
     yield from _guarded(making, f"bucket {bucket}", make_bucket(making, bucket))
 
 

@@ -24,6 +24,8 @@ MIN_RECEIVE_COUNT = 10
 KEY_NAMES = ("task_id", "taskId")
 INDEX = "status-created_at-index"
 INDEX_KEYS = {"HASH": ("status", "S"), "RANGE": ("created_at", "N")}
+STATE_KEY = (("fleet", "HASH"), ("item", "RANGE"))
+"""Key of the table of the fleet's state; both are strings."""
 TTL_ATTRIBUTE = "expires_at"
 NO_QUEUE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 
@@ -71,6 +73,15 @@ def key_fault(table: Mapping[str, Any]) -> str | None:
         return None
     shown = ", ".join(f"{attribute} ({types.get(attribute)}, {role})" for role, attribute in key.items())
     return f"its key is {shown}, not task_id (S, HASH) alone"
+
+
+def state_key_fault(table: Mapping[str, Any]) -> str | None:
+    """Say why a table's key cannot serve the fleet's state, None when it can."""
+    key, types = schema(table), attribute_types(table)
+    if key == {role: name for name, role in STATE_KEY} and all(types.get(name) == "S" for name, _ in STATE_KEY):
+        return None
+    shown = ", ".join(f"{attribute} ({types.get(attribute)}, {role})" for role, attribute in key.items())
+    return f"its key is {shown}, not fleet (S, HASH) and item (S, RANGE)"
 
 
 def find_index(table: Mapping[str, Any]) -> Mapping[str, Any] | None:
