@@ -59,24 +59,29 @@ class Growth:
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, str], tuple[int, int, float]] = {}
+        self._ready: set[tuple[str, str]] | None = None
+        """Who was ready when this leader looked last; None before its first look."""
 
     def learn(self, book: Book, workers: Iterable[Worker], view: FleetView) -> Book:
         """Return the book with totals, service time and boot time brought up to date."""
         received = finished = 0
         busy_s = 0.0
         seen: dict[tuple[str, str], tuple[int, int, float]] = {}
+        ready: set[tuple[str, str]] = set()
         for worker in workers:
             key, report = (worker.instance_id, worker.boot_id), worker.report
             seen[key] = now = (report.received, report.finished, report.busy_s)
-            before = self._last.get(key, now)
+            before = self._last.get(key, now if self._ready is None else (0, 0, 0.0))
             if any(new < old for new, old in zip(now, before, strict=True)):
                 before = (0, 0, 0.0)  # its daemon was started anew
             received += now[0] - before[0]
             finished += now[1] - before[1]
             busy_s += now[2] - before[2]
-            if self._last and key not in self._last:
-                book = _learn_boot(book, worker, view)
-        self._last = seen
+            if report.ready_s is not None:
+                ready.add(key)
+                if self._ready is not None and key not in self._ready:
+                    book = _learn_boot(book, worker, view)
+        self._last, self._ready = seen, ready
         book = replace(
             book, received_total=book.received_total + received, finished_total=book.finished_total + finished
         )
