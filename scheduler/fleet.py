@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from scheduler.autoscale.backlog import SqsBacklog
+from scheduler.autoscale.ensure import CapacityKeeper
 from scheduler.autoscale.fleets.build import build_fleet
 from scheduler.autoscale.fleets.port import Fleet
 from scheduler.autoscale.leader import Leader, Terms
@@ -59,6 +60,15 @@ def open_fleet(settings: Settings, *, host: str) -> FleetParts:
         backlog=SqsBacklog(clients.sqs, urls),
         watch=SettingsWatch(settings, os.environ, host=host, state=state),
     )
+
+
+def capacity_keeper(settings: Settings, *, host: str) -> CapacityKeeper:
+    """Return what a sender of tasks calls after each send, so that the fleet grows from nothing at once.
+
+    Raises Unavailable, and ConfigError when no fleet is configured.
+    """
+    leader = make_leader(open_fleet(settings, host=host), name=host, looks_once=True)
+    return CapacityKeeper(leader, SystemClock())
 
 
 def make_leader(parts: FleetParts, *, name: str, looks_once: bool = False, acts: bool = True) -> Leader:

@@ -63,8 +63,8 @@ class FleetState(Protocol):
     def pause(self) -> Pause | None:
         """Return the pause that an operator asked for, whether or not it is over."""
 
-    def set_pause(self, pause: Pause | None) -> None:
-        """Ask for a pause, or end it."""
+    def set_pause(self, pause: Pause) -> None:
+        """Ask for a pause; one that is over already ends what there is."""
 
 
 class Backlog(Protocol):

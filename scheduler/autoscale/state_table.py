@@ -131,14 +131,11 @@ class DynamoFleetState:
         item = self._get("pause")
         return None if item is None else Pause(until_s=float(item["until_s"]), by=item["by"], why=item.get("why", ""))
 
-    def set_pause(self, pause: Pause | None) -> None:
-        """Ask for a pause, or forget it. Raises Unavailable."""
+    def set_pause(self, pause: Pause) -> None:
+        """Ask for a pause, or end one. Raises Unavailable."""
+        item = self._key("pause") | {name: encode(value) for name, value in asdict(pause).items()}
         with translated("pausing the fleet"):
-            if pause is None:
-                self._client.delete_item(TableName=self._table, Key=self._key("pause"))
-            else:
-                item = self._key("pause") | {name: encode(value) for name, value in asdict(pause).items()}
-                self._client.put_item(TableName=self._table, Item=item)
+            self._client.put_item(TableName=self._table, Item=item)
 
     def _put_if(self, item: str, attributes: Mapping[str, Any], *, seen: int | None, doing: str) -> bool:
         """Write an item that has versions; True also when an earlier send of this very write had been applied."""

@@ -270,13 +270,14 @@ def test_settings_are_published_by_who_saw_the_last(state):
     assert state.published() == second
 
 
-def test_a_pause_is_asked_for_and_ended(state):
+def test_the_pause_asked_for_last_holds(state):
     assert state.pause() is None
     pause = Pause(until_s=NOW_S + 3600, by="ann", why="a load test")
     state.set_pause(pause)
     assert state.pause() == pause
-    state.set_pause(None)
-    assert state.pause() is None
+    over = replace(pause, until_s=NOW_S)
+    state.set_pause(over)
+    assert state.pause() == over
 
 
 def test_a_table_that_does_not_answer_is_unavailable():
@@ -292,7 +293,7 @@ def test_a_table_that_does_not_answer_is_unavailable():
             lambda: state.keep(book()),
             lambda: state.history(3),
             state.pause,
-            lambda: state.set_pause(None),
+            lambda: state.set_pause(Pause(until_s=NOW_S, by="ann")),
         ]
         for call in calls:
             with pytest.raises(Unavailable):

@@ -89,7 +89,7 @@ class FakeFleetState:
         with self._open():
             return self._pause
 
-    def set_pause(self, pause: Pause | None) -> None:
+    def set_pause(self, pause: Pause) -> None:
         with self._open():
             self._pause = pause
 

@@ -17,7 +17,7 @@ def build_fleet(kind: str, fleet_id: str, *, region: str, clock: Clock) -> Fleet
         case "asg":
             return AutoScalingGroup(build_autoscaling(region), build_ec2(region), fleet_id, clock=clock)
         case "instance":
-            return SingleInstance(build_ec2(region), fleet_id, clock=clock)
+            return SingleInstance(build_ec2(region), fleet_id)
         case "local":
             return LocalFleet(fleet_id)
         case "spot-fleet":

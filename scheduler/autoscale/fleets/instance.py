@@ -13,7 +13,6 @@ from scheduler.autoscale.fleets import instances
 from scheduler.autoscale.fleets.port import Condition, FleetView
 from scheduler.aws.errors import translated
 from scheduler.domain.errors import Unavailable
-from scheduler.domain.ports import Clock
 
 if TYPE_CHECKING:
     from types_boto3_ec2 import EC2Client
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 UP = frozenset({"pending", "running"})
 OVER = frozenset({"shutting-down", "terminated"})
-OWNERS = {"aws:autoscaling:groupName": "Auto Scaling group", "aws:ec2spot:fleet-request-id": "Spot Fleet"}
+OWNERS = {"aws:autoscaling:groupName": "an Auto Scaling group", "aws:ec2spot:fleet-request-id": "a Spot Fleet"}
 
 
 class SingleInstance:
@@ -30,25 +29,23 @@ class SingleInstance:
     lowers_target = False
     replaces = False
 
-    def __init__(self, ec2: EC2Client, instance_id: str, *, clock: Clock) -> None:
+    def __init__(self, ec2: EC2Client, instance_id: str) -> None:
         self.name = f"instance {instance_id}"
         self._ec2 = ec2
         self._id = instance_id
-        self._clock = clock
 
     def describe(self) -> FleetView:
         """Return the fleet of one; while it is stopping it cannot be started, so a change is under way."""
         with translated(f"describing {self.name}"):
             instance = self._instance()
-            if instance is None:
-                return FleetView(condition=Condition.ENDED, target=0, members=(), trouble="there is no such instance")
-            member = instances.members(self._ec2, [self._id], now_s=self._clock.now())[self._id]
+        if instance is None:
+            return FleetView(condition=Condition.ENDED, target=0, members=(), trouble="there is no such instance")
         state = instance["State"]["Name"]
         condition = Condition.MODIFYING if state == "stopping" else Condition.ACTIVE
         return FleetView(
             condition=Condition.ENDED if state in OVER else condition,
             target=int(state in UP),
-            members=(member,),
+            members=(instances.member_of(instance),),
             max_size=1,
             trouble=_trouble(instance),
         )
@@ -115,4 +112,4 @@ def _faults(instance: InstanceTypeDef, *, is_one_time: bool) -> Iterator[str]:
         yield "its root is an instance store, so that it cannot be stopped: use an image with an EBS root"
     for tag in instance.get("Tags", []):
         if owner := OWNERS.get(tag.get("Key", "")):
-            yield f"it belongs to a {owner}, which replaces it when it stops: set fleet to that, or take it out"
+            yield f"it belongs to {owner}, which replaces it when it stops: set fleet to that, or take it out"

@@ -51,11 +51,12 @@ def members(ec2: EC2Client, instance_ids: Sequence[str], *, now_s: float) -> dic
 
     EC2's lists lag: one that a fleet names and EC2 does not show yet has been launched just now.
     """
-    found = {instance["InstanceId"]: _member(instance) for instance in look_up(ec2, instance_ids)}
+    found = {instance["InstanceId"]: member_of(instance) for instance in look_up(ec2, instance_ids)}
     return {one: found.get(one) or Member(instance_id=one, life=Life.PENDING, launched_s=now_s) for one in instance_ids}
 
 
-def _member(instance: InstanceTypeDef) -> Member:
+def member_of(instance: InstanceTypeDef) -> Member:
+    """Return an instance of DescribeInstances as a member."""
     return Member(
         instance_id=instance["InstanceId"],
         life=LIVES.get(instance["State"]["Name"], Life.ENDING),

@@ -72,17 +72,25 @@ class Fleet(Protocol):
         """Return the fleet as EC2 shows it now, all pages read, members cross-checked with their instances."""
 
     def set_target(self, capacity: int) -> None:
-        """Ask for `capacity` workers; an excess is kept, never killed."""
+        """Ask for `capacity` workers; an excess is kept, never killed.
+
+        Where `lowers_target` is False the target stays at least at what has been launched: only `end` takes those off.
+        """
 
     def end(self, instance_ids: Sequence[str], *, replace: bool) -> None:
         """End workers that have consented or are dead.
 
         Without `replace` the target falls with them where `lowers_target` is False; with it, others come in their place.
         Idempotent; one unknown or already ended id does not spoil the others.
+        Where only a worker can end its own instance (a single one that is stopped) this raises Unavailable with what a
+        person has to do.
         """
 
     def end_self(self, instance_id: str, *, replace: bool) -> None:
         """End this very instance, as its worker asks; `replace` keeps the target, so that another comes."""
 
     def faults(self) -> list[str]:
-        """Return what in the fleet's own settings would make the protocol unsafe or useless, with what to do."""
+        """Return what in the fleet's own settings would make the protocol unsafe or useless.
+
+        Each says what is wrong, then, after ": ", what to do.
+        """

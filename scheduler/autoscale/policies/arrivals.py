@@ -16,10 +16,15 @@ from scheduler.autoscale.snapshot import Snapshot
 STALE_S = 60.0
 """The queue's counts are no older than this."""
 
-HALF_LIFE_S = 300.0
+HALF_LIFE_S = 240.0
 """After so long an arrival counts half in the flow: longer than a boot, so that what is booted is still wanted."""
 
-MOST_RECEIVED = 12
+BURST_S = 75.0
+"""A burst is what came in so long: the age of the queue's counts and a tick."""
+BURST_SIGMAS = 2.0
+"""By so many standard deviations a burst is judged smaller than it looks, so that two tasks are not a flood."""
+
+MOST_COUNTS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +39,12 @@ class Arrivals:
     """Tasks that wait for a worker now."""
     per_s: float
     """Arrivals per second, the older the less they count."""
+    burst_per_s: float
+    """Arrivals per second just now, as far as that is beyond chance; 0 when few came."""
     is_work: bool
     """Whether anything arrived, waits or runs."""
-    received: tuple[tuple[float, int], ...]
-    """When how many had been received, for the last minute and a little more."""
+    counts: tuple[tuple[float, int, int], ...]
+    """When how many had been received and sent, for the last two minutes."""
     empty_since_s: float | None
 
     @classmethod
@@ -46,11 +53,10 @@ class Arrivals:
         now_s, total = snapshot.at_s, snapshot.received_total
         in_queue = snapshot.visible + snapshot.delayed
         if before is None:
-            before = {"at_s": now_s, "sent": total + in_queue, "per_s": 0.0, "received": [], "empty_since_s": None}
-        received = [(at_s, count) for at_s, count in before["received"] if at_s > now_s - 2 * STALE_S]
-        then = next((count for at_s, count in reversed(received) if at_s <= now_s - STALE_S), None)
-        if then is None:
-            then = received[0][1] if received else total
+            before = {"at_s": now_s, "sent": total + in_queue, "per_s": 0.0, "counts": [], "empty_since_s": None}
+        counts = [(at_s, taken, sent) for at_s, taken, sent in before["counts"] if at_s > now_s - 2 * STALE_S]
+        old = [taken for at_s, taken, _ in counts if at_s <= now_s - STALE_S]
+        then = old[-1] if old else counts[0][1] if counts else total
         last = int(before["sent"])
         sent = max(last, total, in_queue + then)
         new = sent - last
@@ -61,14 +67,17 @@ class Arrivals:
         fade = math.exp2(-elapsed_s / HALF_LIFE_S)
         per_s = before["per_s"] * fade + new * math.log(2) / HALF_LIFE_S * math.sqrt(fade)
         waiting = max(0, sent - total) + snapshot.held_waiting
+        lately = max(0, sent - next((count for at_s, _, count in counts if at_s >= now_s - BURST_S), sent))
+        burst = max(0.0, lately - BURST_SIGMAS * math.sqrt(lately))
         return cls(
             at_s=now_s,
             sent=sent,
             new=new,
             waiting=waiting,
             per_s=per_s,
+            burst_per_s=burst / BURST_S,
             is_work=bool(new or waiting or snapshot.running),
-            received=tuple(received[-MOST_RECEIVED + 1 :]) + ((now_s, total),),
+            counts=(*counts[-MOST_COUNTS + 1 :], (now_s, total, sent)),
             empty_since_s=empty_since_s,
         )
 
@@ -78,6 +87,6 @@ class Arrivals:
             "at_s": self.at_s,
             "sent": self.sent,
             "per_s": self.per_s,
-            "received": [list(pair) for pair in self.received],
+            "counts": [list(count) for count in self.counts],
             "empty_since_s": self.empty_since_s,
         }

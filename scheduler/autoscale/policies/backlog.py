@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 from scheduler.autoscale.policies.arrivals import Arrivals
 from scheduler.autoscale.snapshot import Decision, PolicyState, Snapshot
 
-LATE_WORTH_S = {"thrifty": 40.0, "balanced": 150.0, "prompt": 600.0}
+LATE_WORTH_S = {"thrifty": 60.0, "balanced": 300.0, "prompt": 2400.0}
 """For each preset, the seconds that a worker may idle to spare one task from being late: the one exchange rate."""
 
-SPARE_LOAD = 0.2
-"""A share of one worker's time that is not worth another worker: its tasks wait for the others a moment."""
+SPARE_LOAD = 0.1
+"""Work for this share of a worker's time is not worth another worker: the others take it a moment later."""
 
 COLD_PRIOR = 2.0
 COLD_WEIGHT = 0.05
@@ -80,8 +80,10 @@ class Backlog:
         load = seen.per_s * snapshot.service_s
         if load <= 0:
             return 0, ""
-        worth = self.late_worth_s / (self.late_worth_s + max(1.0, snapshot.service_s))
-        room = max(0.0, _NORMAL.inv_cdf(worth)) * math.sqrt(load)
+        service_s = max(1.0, snapshot.service_s)
+        share = self.late_worth_s / (self.late_worth_s + service_s)
+        smoothed = load * service_s / (service_s + self.target_wait_s)
+        room = max(0.0, _NORMAL.inv_cdf(share)) * math.sqrt(smoothed)
         return max(0, math.ceil(load + room - SPARE_LOAD)), f"arrivals keep {load:.1f} busy, {room:.1f} more for chance"
 
     def _for_backlog(self, snapshot: Snapshot, seen: Arrivals) -> tuple[int, str]:
@@ -91,32 +93,46 @@ class Backlog:
             return 0, ""
         wait_s, boot_s, service_s = self.target_wait_s, snapshot.boot_s, snapshot.service_s
         coming = [age_s for age_s in snapshot.booting_s if age_s < OVERDUE_BOOTS * boot_s]
-        there = snapshot.serving + len(coming) + snapshot.unlaunched
+        there = snapshot.serving + len(snapshot.booting_s) + snapshot.unlaunched
         work_s = (waiting + snapshot.running / 2) * service_s
         horizon_s = boot_s + wait_s
-        demand_s = work_s + seen.per_s * service_s * horizon_s
+        demand_s = work_s + max(seen.per_s, seen.burst_per_s) * service_s * horizon_s
         supply_s = snapshot.serving * horizon_s + snapshot.unlaunched * wait_s
         supply_s += sum(wait_s + min(boot_s, age_s) for age_s in coming)
-        extra = math.ceil((demand_s - supply_s) / wait_s - SPARE_LOAD)
+        extra = self._extra(snapshot, seen, short_s=demand_s - supply_s)
         wanted = there + extra if extra > 0 else min(there, math.ceil(work_s / wait_s))
         return max(1, wanted), f"{work_s:.0f} s of work wait, {supply_s:.0f} of {demand_s:.0f} s are supplied"
 
+    def _extra(self, snapshot: Snapshot, seen: Arrivals, *, short_s: float) -> int:
+        """Return how many more workers to boot for `short_s` seconds of work that nobody will have done in time.
 
-def _learn_cold(snapshot: Snapshot, seen: Arrivals, state: PolicyState) -> tuple[Sequence[float] | None, float]:
+        Enough to do it within the accepted wait; more where those who come meanwhile are worth it: with n workers it
+        takes short / n seconds, in which each arrival is late, and the n boots cost n x boot; the sum is least at
+        n = sqrt(late_worth x arrivals per second x short / boot). Never more than there are tasks.
+        """
+        if short_s <= 0:
+            return 0
+        in_time = short_s / self.target_wait_s
+        worth_it = math.sqrt(self.late_worth_s * seen.per_s * short_s / max(1.0, snapshot.boot_s))
+        tasks = seen.waiting + math.ceil(max(seen.per_s, seen.burst_per_s) * (snapshot.boot_s + self.target_wait_s))
+        return min(tasks, max(0, math.ceil(max(in_time, worth_it) - SPARE_LOAD)))
+
+
+def _learn_cold(snapshot: Snapshot, seen: Arrivals, state: PolicyState) -> tuple[list[float] | None, float]:
     """Return the start from nothing that is being watched (when, tasks sent before), and the tasks that one meets."""
     cold, crowd = state.get("cold"), float(state.get("crowd", COLD_PRIOR))
     is_none = not (snapshot.serving or snapshot.booting_s or snapshot.unlaunched)
     if cold is None:
-        return ((snapshot.at_s, seen.sent - seen.new) if is_none and seen.new else None), crowd
+        return ([snapshot.at_s, seen.sent - seen.new] if is_none and seen.new else None), crowd
     if snapshot.at_s - cold[0] < snapshot.boot_s:
         return cold, crowd
     return None, max(1.0, crowd + COLD_WEIGHT * (seen.sent - cold[1] - crowd))
 
 
-def _peaks(peaks: Sequence[Sequence[Any]], *, at_s: float, wanted: int, hold_s: float) -> list[tuple[float, int]]:
+def _peaks(peaks: Sequence[Sequence[Any]], *, at_s: float, wanted: int, hold_s: float) -> list[list[Any]]:
     """Return what was wanted within `hold_s`, each with its time, but nothing that a later one was as large as."""
-    kept = [(peak[0], peak[1]) for peak in peaks if peak[1] > wanted and at_s - peak[0] < hold_s]
-    return [*kept[: MOST_PEAKS - 1], (at_s, wanted)]
+    kept = [[*peak] for peak in peaks if peak[1] > wanted and at_s - peak[0] < hold_s]
+    return [*kept[: MOST_PEAKS - 1], [at_s, wanted]]
 
 
 def _ago(snapshot: Snapshot, then_s: float | None) -> str:

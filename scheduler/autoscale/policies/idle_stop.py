@@ -27,7 +27,4 @@ class IdleStop:
         idle_s, stop_s = now_s - since_s, self.idle_stop_minutes * 60
         reason = f"no work for {idle_s:.0f} s of {stop_s:.0f} s"
         capacity = 0 if idle_s >= stop_s else 1
-        return Decision(
-            capacity=snapshot.within_bounds(capacity), reasons=(reason,), state={"idle_since_s": since_s}
-        )
-
+        return Decision(capacity=snapshot.within_bounds(capacity), reasons=(reason,), state={"idle_since_s": since_s})

@@ -1,0 +1,38 @@
+"""Entry points for AWS Lambda. The configuration comes through SCHEDULER_<SECTION>_<KEY> variables, or a packed conf.ini.
+
+`autoscale` belongs on a schedule of one minute: with min_capacity = 0 it is what begins again from nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+from scheduler.config import load
+from scheduler.fleet import make_leader, open_fleet
+from scheduler.observe import logging
+
+
+def autoscale(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Look at the fleet once, decide and act; return who leads, what is wanted and why.
+
+    `event` is what the schedule sends, and says nothing. Raises Unavailable or ConfigError, which Lambda shows as a
+    failed invocation.
+    """
+    del event
+    settings = load(None, os.environ)
+    logging.configure(secrets=[settings.sd_api.api_auth.get_secret_value()])
+    name = f"lambda:{getattr(context, 'function_name', 'autoscale')}"
+    parts = open_fleet(settings, host=name)
+    outcome = make_leader(parts, name=name, looks_once=True).tick()
+    book = outcome.book
+    return {
+        "leads": outcome.leads,
+        "leader": book.leader if book else None,
+        "wanted": book.capacity if book else None,
+        "reasons": list(book.reasons) if book else [],
+        "hold": book.hold if book else "",
+        "target": outcome.plan.target if outcome.plan else None,
+        "snapshot": asdict(book.snapshot) if book and book.snapshot else None,
+    }
