@@ -1,0 +1,197 @@
+"""``sd-scheduler fleet`` and ``autoscale``, and the Lambda handler, over emulated AWS and a local fleet of sleepers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aws_servers import Cloud
+from click.testing import CliRunner, Result
+
+from scheduler import lambda_handlers
+from scheduler.autoscale import protocol
+from scheduler.autoscale.protocol import Report, State
+from scheduler.autoscale.state_table import DynamoFleetState
+from scheduler.aws.addresses import Account
+from scheduler.aws.make_state_table import make_state_table
+from scheduler.aws.making import Making
+from scheduler.aws.operator_clients import build as operator_clients
+from scheduler.cli.root import cli
+from scheduler.config import load
+from scheduler.domain.clock import SystemClock
+from scheduler.fleet import capacity_keeper, open_fleet
+
+MEMBER = "local-0000"
+
+
+class Fleet:
+    """A fleet of processes that do nothing, its table and its queue; `run` is the command line."""
+
+    def __init__(self, cloud: Cloud, folder: Path, address: str, **keys: object) -> None:
+        self.cloud = cloud
+        self.queue = cloud.queue()
+        table = cloud.table()
+        self.config = folder / "conf.ini"
+        lines = [f"{key} = {value}" for key, value in ({"policy": "threshold", "cooldown_s": 0} | keys).items()]
+        self.config.write_text(
+            f"[aws]\naws_region = us-east-1\nsqs_queue_url = {self.queue.url}\ndynamodb_table = {table}\n"
+            f"s3_bucket = pictures-1\n[autoscaling]\nenabled = true\nfleet = local\nfleet_id = {address}\n"
+            "scale_out_threshold = 0\n" + "\n".join(lines) + "\n"
+        )
+        making = Making(
+            clients=operator_clients("us-east-1"), account=Account(number="123456789012", region="us-east-1")
+        )
+        assert [made.state for made in make_state_table(making, f"{table}-fleet")] == ["created", "added"]
+        self.state = DynamoFleetState(cloud.clients.dynamodb, f"{table}-fleet", f"local/{address}", clock=SystemClock())
+
+    def run(self, *words: str, code: int = 0) -> Result:
+        done = CliRunner().invoke(cli, [*words, "-c", str(self.config)])
+        assert done.exit_code == code, (done.output, done.exception)
+        return done
+
+    def told(self, *words: str) -> Any:
+        return json.loads(self.run(*words, "--json").stdout)
+
+    def send(self, count: int = 1) -> None:
+        for number in range(count):
+            self.cloud.clients.sqs.send_message(QueueUrl=self.queue.url, MessageBody=f"task {number}")
+
+    def enters(self, instance_id: str = MEMBER, **report: Any) -> protocol.Worker:
+        change = protocol.register(None, instance_id=instance_id, boot_id="boot-1", now_s=time.time())
+        assert change is not None
+        worker = self.state.change(change).worker
+        assert worker is not None
+        beaten = self.state.change(protocol.beat(worker, Report(ready_s=time.time(), **report), now_s=time.time()))
+        assert beaten.worker is not None
+        return beaten.worker
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "scheduler.local.fleet_service", f"--folder={tmp_path / 'workers'}"]
+    with subprocess.Popen([*command, "--", "sleep", "600"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().decode().split()[-1]
+        process.terminate()
+
+
+@pytest.fixture
+def fleet(moto: Cloud, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    for name, value in moto.environ.items():
+        monkeypatch.setenv(name, value)
+    return Fleet(moto, tmp_path, address)
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(fleet):
+    fleet.send(3)
+    done = fleet.run("autoscale", "--once", "--dry-run")
+    assert "target: 1" in done.stdout
+    assert fleet.state.book() is None
+    assert fleet.told("fleet", "show")["target"] == 0
+
+
+def test_once_raises_the_target_and_tells_why(fleet):
+    fleet.send(3)
+    told = fleet.told("autoscale", "--once")
+    assert (told["leads"], told["wanted"], told["target"]) == (True, 1, 1)
+    shown = fleet.told("fleet", "show")
+    assert (shown["target"], shown["wanted"], shown["visible"], shown["policy"]) == (1, 1, 3, "threshold")
+    assert shown["leader"].startswith("autoscale@")
+    assert [worker["state"] for worker in shown["workers"]] == ["booting"]
+    why = fleet.run("fleet", "why").stdout
+    assert "1 wanted (threshold)" in why
+    assert "3 visible" in why
+    assert "because" in why
+
+
+def test_once_leaves_a_living_leader_alone(fleet):
+    fleet.run("autoscale", "--once")
+    told = fleet.told("autoscale", "--once")
+    assert told["leads"] is False
+
+
+def test_why_in_json_is_one_decision_a_line_oldest_first(fleet):
+    assert "nothing was decided yet" in fleet.run("fleet", "why").stdout
+    parts = open_fleet(load(fleet.config, {}), host="test")
+    for version in (1, 2):
+        book = open_book(version)
+        parts.state.keep(book)
+    lines = [json.loads(line) for line in fleet.run("fleet", "why", "--json").stdout.splitlines()]
+    assert [line["decision"]["capacity"] for line in lines] == [1, 2]
+    assert set(lines[0]) >= {"at_s", "snapshot", "decision"}
+
+
+def open_book(version: int) -> Any:
+    from scheduler.autoscale.book import Book
+
+    return Book(version=version, written_s=1000.0 * version, capacity=version)
+
+
+def test_a_worker_is_asked_to_go(fleet):
+    fleet.enters(running=1)
+    told = fleet.told("fleet", "drain", MEMBER, "--replace")
+    assert told["state"] == "drain"
+    worker = fleet.state.worker(MEMBER)
+    assert worker is not None
+    assert (worker.state, worker.replace, worker.drain_no) == (State.DRAIN, True, 1)
+    assert worker.why.startswith("asked for by ")
+    assert fleet.told("fleet", "drain", MEMBER)["state"] == "drain", "asked again it changes nothing"
+
+
+def test_one_who_is_no_worker_cannot_be_asked(fleet):
+    done = fleet.run("fleet", "drain", "i-nobody", code=1)
+    assert "i-nobody is no worker of this fleet" in done.output
+
+
+def test_a_pause_holds_the_fleet_until_it_is_resumed(fleet):
+    fleet.send(3)
+    fleet.run("fleet", "pause", "--for", "30m", "--why", "a test")
+    assert "paused" in fleet.told("autoscale", "--once")["hold"]
+    shown = fleet.told("fleet", "show")
+    assert shown["target"] == 0
+    assert 1700 < shown["paused_for_s"] <= 1800
+    fleet.run("fleet", "resume")
+    assert fleet.told("fleet", "show")["paused_for_s"] == 0
+
+
+@pytest.mark.parametrize("span", ["soon", "5", "1w"])
+def test_a_span_that_is_none_is_wrong_use(fleet, span):
+    assert "write such as 90s, 30m, 1h or 2d" in fleet.run("fleet", "pause", "--for", span, code=2).output
+
+
+def test_show_in_a_pipe_is_plain_lines(fleet):
+    fleet.enters(running=1, waiting=2, finished=7)
+    lines = fleet.run("fleet", "show").stdout.splitlines()
+    assert lines[0].startswith("local http://127.0.0.1:")
+    assert f"  {MEMBER}  active  running 1  waiting 2  finished 7  idle 0 s" in lines
+
+
+def test_without_a_fleet_it_says_so(fleet):
+    text = fleet.config.read_text().replace("enabled = true", "enabled = false")
+    fleet.config.write_text("\n".join(line for line in text.splitlines() if not line.startswith("fleet_id")))
+    assert "[autoscaling] fleet_id is missing" in fleet.run("fleet", "show", code=2).output
+
+
+def test_the_lambda_handler_does_what_once_does(fleet, monkeypatch):
+    monkeypatch.setenv("SCHEDULER_CONFIG", str(fleet.config))
+    fleet.send(2)
+    answer = lambda_handlers.autoscale({}, SimpleNamespace(function_name="keep-fleet"))
+    assert (answer["leads"], answer["leader"], answer["target"]) == (True, "lambda:keep-fleet", 1)
+    json.dumps(answer)
+    assert fleet.told("fleet", "show")["target"] == 1
+
+
+def test_a_sender_makes_the_fleet_grow_from_nothing_though_the_queue_shows_nothing_yet(fleet):
+    keeper = capacity_keeper(load(fleet.config, {}), host="front-door")
+    outcome = keeper.ensure_capacity(sent=4)
+    assert outcome is not None
+    assert outcome.leads
+    assert fleet.told("fleet", "show")["target"] == 1
+    assert keeper.ensure_capacity() is None, "it was looked at just now"
