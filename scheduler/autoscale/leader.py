@@ -136,7 +136,8 @@ class Leader:
         silent_s = self._listen(workers)
         book = self._growth.learn(replace(before, hold=""), workers, view)
         found = census.take(view, workers, silent_s, now_s=now_s)
-        snapshot = survey.snapshot(found, view, counts, book, terms.bounds, now_s=now_s, sent=sent)
+        bounds = terms.bounds.within(view)
+        snapshot = survey.snapshot(found, view, counts, book, bounds, now_s=now_s, sent=sent)
         decision = terms.policy.decide(snapshot, book.policy_state if book.policy == terms.policy.name else {})
         book = replace(
             book,

@@ -250,25 +250,29 @@ def _approach(facts: Facts, plan: Plan, wanted: int) -> None:
     ending = [worker for worker in census.ending if not worker.replace]
     target = plan.target if plan.target is not None else view.target
     going = [worker for worker in leaving if worker.instance_id not in plan.lowered]
-    # What there will be when all that is under way has come to its end.
-    future = target - len(going) - (0 if facts.lowers_target else len(ending))
-    if wanted > future:
-        _grow(facts, plan, wanted, future, leaving)
-    elif wanted < future:
-        _shrink(facts, plan, wanted, future, is_under_way=bool(leaving or ending or book.batch))
+    # What there will be when all that is under way has come to its end: the target may be missed both ways.
+    asked = target - len(going) - (0 if facts.lowers_target else len(ending))
+    present = census.alive - len(census.ending) - len(leaving)
+    if wanted > max(asked, present):
+        _grow(facts, plan, wanted, leaving, present=max(asked, present), asked=asked)
+    elif wanted < max(asked, present):
+        is_under_way = bool(leaving or ending or book.batch)
+        _shrink(facts, plan, wanted, max(asked, present), is_under_way=is_under_way)
+    elif wanted > asked and plan.target is None and view.condition is Condition.ACTIVE:
+        plan.target = view.target + wanted - asked  # as many are there already: nothing is launched for it
 
 
-def _grow(facts: Facts, plan: Plan, wanted: int, future: int, leaving: Iterable[Worker]) -> None:
+def _grow(facts: Facts, plan: Plan, wanted: int, leaving: Iterable[Worker], *, present: int, asked: int) -> None:
     """Take drains back first, for they cost no boot; then raise the target."""
     written = {change.instance_id for change in plan.writes}
-    recallable = [worker for worker in leaving if worker.instance_id not in written][: wanted - future]
+    recallable = [worker for worker in leaving if worker.instance_id not in written][: wanted - present]
     plan.writes += [protocol.recall(worker) for worker in recallable]
     if recallable and plan.book.batch is not None:
         plan.book = replace(plan.book, batch=None)  # what is left of it begins anew, with what the target is by then
         plan.target = None
         plan.tell("drain_recalled", instance_ids=[worker.instance_id for worker in recallable], wanted=wanted)
         return
-    missing = wanted - future - len(recallable)
+    missing = wanted - present - len(recallable)
     if missing <= 0 or plan.target is not None:
         return
     if _is_hopeless(plan.book) and facts.now_s - plan.book.buried_s <= TRY_AGAIN_S:
@@ -281,7 +285,7 @@ def _grow(facts: Facts, plan: Plan, wanted: int, future: int, leaving: Iterable[
     if facts.view.condition is not Condition.ACTIVE:
         plan.book = replace(plan.book, hold="the fleet is still modifying")
     else:
-        plan.target = facts.view.target + missing
+        plan.target = facts.view.target + present - asked + missing
 
 
 def _shrink(facts: Facts, plan: Plan, wanted: int, future: int, *, is_under_way: bool) -> None:

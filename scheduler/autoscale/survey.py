@@ -13,7 +13,8 @@ from scheduler.autoscale.protocol import Worker
 from scheduler.autoscale.snapshot import Snapshot
 
 BOOT_WEIGHT = 0.3
-SERVICE_WEIGHT = 0.2
+SERVICE_WEIGHT = 0.05
+"""Of each task: service times differ by a factor of ten, and the mean of the last twenty or so is what matters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,11 @@ class Bounds:
 
     min_capacity: int
     max_capacity: int
+
+    def within(self, view: FleetView) -> Bounds:
+        """Return what the fleet itself allows of it."""
+        most = self.max_capacity if view.max_size is None else min(self.max_capacity, view.max_size)
+        return Bounds(min_capacity=min(self.min_capacity, most), max_capacity=most)
 
 
 def snapshot(

@@ -204,6 +204,31 @@ def test_a_group_whose_target_falls_with_the_kill_shrinks_by_as_many(wishes):
     assert world.violations == []
 
 
+def test_more_than_were_asked_for_are_too_many(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 4
+    world.run_until(lambda: len(serving(world)) == 4)
+    world.run(60)
+    world.fleet.set_target(2)  # by somebody else, who leaves the excess to us
+    wishes.wanted = 2
+    world.run_until(lambda: len(world.fleet.alive) == 2)
+    world.run(300)
+    assert (world.fleet.target, len(world.fleet.alive)) == (2, 2)
+    assert world.violations == []
+
+
+def test_an_excess_that_is_wanted_after_all_is_kept(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 4
+    world.run_until(lambda: len(serving(world)) == 4)
+    world.run(60)
+    before = set(world.fleet.alive)
+    world.fleet.set_target(2)
+    world.run_until(lambda: world.fleet.target == 4)
+    world.run(300)
+    assert set(world.fleet.alive) == before
+
+
 def test_an_interrupted_worker_is_replaced_before_its_end(wishes):
     world = World(policy=wishes, faults=Faults(reclaims_per_hour=1.0))
     wishes.wanted = 3

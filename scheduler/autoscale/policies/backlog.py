@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from scheduler.autoscale.policies.arrivals import Arrivals
 from scheduler.autoscale.snapshot import Decision, PolicyState, Snapshot
 
-LATE_WORTH_S = {"thrifty": 60.0, "balanced": 300.0, "prompt": 2400.0}
+LATE_WORTH_S = {"thrifty": 90.0, "balanced": 300.0, "prompt": 2400.0}
 """For each preset, the seconds that a worker may idle to spare one task from being late: the one exchange rate."""
 
 SPARE_LOAD = 0.1
@@ -30,7 +30,7 @@ OVERDUE_BOOTS = 2.0
 """A worker that has not come after so many usual boots is not counted on."""
 
 MOST_PEAKS = 32
-"""Bounds what is remembered of lately wanted levels; beyond it the oldest is forgotten later than it might be."""
+"""Bounds what is remembered of lately wanted levels; beyond it the fleet shrinks by larger steps."""
 
 _NORMAL = NormalDist()
 
@@ -119,14 +119,19 @@ class Backlog:
 
 
 def _learn_cold(snapshot: Snapshot, seen: Arrivals, state: PolicyState) -> tuple[list[float] | None, float]:
-    """Return the start from nothing that is being watched (when, tasks sent before), and the tasks that one meets."""
+    """Return the start from nothing that is being watched (when, tasks sent before), and the tasks that one meets.
+
+    Only those count that one warm worker would have served meanwhile: it would not have saved a batch of hundreds.
+    """
     cold, crowd = state.get("cold"), float(state.get("crowd", COLD_PRIOR))
     is_none = not (snapshot.serving or snapshot.booting_s or snapshot.unlaunched)
     if cold is None:
         return ([snapshot.at_s, seen.sent - seen.new] if is_none and seen.new else None), crowd
     if snapshot.at_s - cold[0] < snapshot.boot_s:
         return cold, crowd
-    return None, max(1.0, crowd + COLD_WEIGHT * (seen.sent - cold[1] - crowd))
+    served = 1.0 + snapshot.boot_s / max(1.0, snapshot.service_s)
+    spared = min(served, max(1.0, seen.sent - cold[1]))
+    return None, crowd + COLD_WEIGHT * (spared - crowd)
 
 
 def _peaks(peaks: Sequence[Sequence[Any]], *, at_s: float, wanted: int, hold_s: float) -> list[list[Any]]:

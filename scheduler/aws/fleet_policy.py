@@ -1,0 +1,100 @@
+"""The IAM statements that a worker of a fleet needs beside its own: exactly the calls, on exactly that fleet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scheduler.aws.addresses import Account
+
+Statement = dict[str, Any]
+
+
+def fleet_statements(kind: str, fleet_id: str, account: Account, *, state_table: str) -> list[Statement]:
+    """Return the statements for a fleet of a kind that `[autoscaling] fleet` takes; whoever starts capacity needs them too.
+
+    EC2 and Auto Scaling cannot limit their Describe calls to a resource.
+    """
+    table = _allow(
+        "KeepTheFleetsState",
+        ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
+        account.table_arn(state_table),
+    )
+    match kind:
+        case "spot-fleet":
+            return [table, *_spot_fleet(fleet_id, account)]
+        case "asg":
+            return [table, *_asg(fleet_id, account)]
+        case "instance":
+            return [table, *_instance(fleet_id, account)]
+        case _:  # local: processes of this machine, which AWS knows nothing of
+            return [table]
+
+
+def _spot_fleet(request_id: str, account: Account) -> list[Statement]:
+    return [
+        _allow(
+            "SeeTheFleet",
+            [
+                "ec2:DescribeInstances",
+                "ec2:DescribeSpotFleetInstances",
+                "ec2:DescribeSpotFleetRequestHistory",
+                "ec2:DescribeSpotFleetRequests",
+            ],
+            "*",
+        ),
+        _allow(
+            "SetTheFleetsTarget", ["ec2:ModifySpotFleetRequest"], _ec2_arn(account, f"spot-fleet-request/{request_id}")
+        ),
+        _allow(
+            "EndItsInstances",
+            ["ec2:TerminateInstances"],
+            _ec2_arn(account, "instance/*"),
+            tag=("aws:ec2spot:fleet-request-id", request_id),
+        ),
+    ]
+
+
+def _asg(group: str, account: Account) -> list[Statement]:
+    arn = (
+        f"arn:{account.partition}:autoscaling:{account.region}:{account.number}:"
+        f"autoScalingGroup:*:autoScalingGroupName/{group}"
+    )
+    return [
+        _allow(
+            "SeeTheFleet",
+            [
+                "autoscaling:DescribeAutoScalingGroups",
+                "autoscaling:DescribePolicies",
+                "autoscaling:DescribeScalingActivities",
+                "ec2:DescribeInstances",
+            ],
+            "*",
+        ),
+        _allow(
+            "ChangeTheFleet",
+            ["autoscaling:SetDesiredCapacity", "autoscaling:TerminateInstanceInAutoScalingGroup"],
+            arn,
+        ),
+    ]
+
+
+def _instance(instance_id: str, account: Account) -> list[Statement]:
+    return [
+        _allow("SeeTheFleet", ["ec2:DescribeInstances", "ec2:DescribeSpotInstanceRequests"], "*"),
+        _allow(
+            "StartAndStopIt",
+            ["ec2:StartInstances", "ec2:StopInstances"],
+            _ec2_arn(account, f"instance/{instance_id}"),
+        ),
+    ]
+
+
+def _ec2_arn(account: Account, resource: str) -> str:
+    return f"arn:{account.partition}:ec2:{account.region}:{account.number}:{resource}"
+
+
+def _allow(sid: str, actions: list[str], resource: str, *, tag: tuple[str, str] | None = None) -> Statement:
+    statement: Statement = {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": [resource]}
+    if tag is not None:
+        statement["Condition"] = {"StringEquals": {f"ec2:ResourceTag/{tag[0]}": tag[1]}}
+    return statement
