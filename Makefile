@@ -24,7 +24,7 @@ poetry.lock: | .poetry/ok
 	$(POETRY) install -q
 	touch $@
 
-.PHONY: help install demo test test-unit lint fmt bench clean
+.PHONY: help install demo demo-fleet test test-unit lint fmt bench clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -32,6 +32,9 @@ install: .venv/ok  ## everything, into .venv (Poetry itself into .poetry)
 
 demo: install  ## a dozen tasks through local mode: no AWS account, no GPU
 	$(RUN)/sd-scheduler local --demo
+
+demo-fleet: install  ## a fleet of worker processes that grows with a burst and goes when idle (two minutes)
+	$(RUN)/sd-scheduler local --demo-fleet
 
 test: lint  ## everything that CI runs
 	$(RUN)/pytest -n 2

@@ -46,6 +46,7 @@ from scheduler.sqs_consumer import SqsQueue, discover
 from scheduler.stop import StopSignal
 from scheduler.stores.images import S3ImageStore
 from scheduler.stores.tasks import DynamoTaskStore, discover_key_name
+from scheduler.supervisor_program import POLL_MARGIN_S
 from scheduler.task_processor import TaskProcessor, Terms
 
 log = structlog.get_logger()
@@ -56,8 +57,6 @@ PROGRESS_PERIOD_S = 2.0
 FACTS_PERIOD_S = 300.0
 """How often the queue is asked for its facts again, which shows how this host's clock stands."""
 MIN_FREE_BYTES = 200 * 1024 * 1024
-POLL_MARGIN_S = 2.0
-"""How much later than it should the answer to the last long poll may come and still be put back."""
 LAST_S = 5.0
 """So long before EC2 takes the instance the stop is over; with what it keeps for settling, nothing runs 20 s before."""
 LOOP_DIED = 70
@@ -173,7 +172,16 @@ class Scheduler:
     # starting
 
     def _start(self) -> bool:
-        """Build what needs AWS's facts, waiting for AWS as long as it takes; False when told to stop before."""
+        """Start all loops once AWS has answered; False when told to stop before."""
+        found = self._await_aws()
+        if found is None:
+            return False
+        self._start_work(*found)
+        self._start_fleet()
+        return True
+
+    def _await_aws(self) -> tuple[Clients, list[SqsQueue], str] | None:
+        """Return clients, queues and the name of the table's key, however long AWS takes; None when told to stop."""
         aws, scheduler = self._settings.aws, self._settings.scheduler
         threads = STORE_THREADS + MOST_AHEAD * len(self._lanes) + len(aws.sqs_queue_url) + 4
         pause_s = 1.0
@@ -190,17 +198,13 @@ class Scheduler:
                 self._aws_why = str(error)
             else:
                 self._aws_why = None
-                break
+                return clients, queues, key_name
             try:
                 self._events.get(timeout=pause_s)
             except Empty:
                 pause_s = min(30.0, pause_s * 2)
             else:
-                return False
-        self._start_loops(clients, queues, key_name)
-        for name, loop in (("watch", self._host.watch), ("belong", self._host.belong), ("lead", self._host.lead)):
-            self._threads.start("fleet", partial(forever, loop, name=name, stopped=self._fleet_stop.wait))
-        return True
+                return None
 
     def _facts(self, clients: Clients) -> tuple[list[SqsQueue], str]:
         aws = self._settings.aws
@@ -214,64 +218,90 @@ class Scheduler:
             )
         return queues, discover_key_name(clients.dynamodb, aws.dynamodb_table)
 
-    def _start_loops(self, clients: Clients, queues: Sequence[SqsQueue], key_name: str) -> None:
+    def _start_work(self, clients: Clients, queues: Sequence[SqsQueue], key_name: str) -> None:
+        self._lease_s = min(queue.lease_s for queue in queues)
+        tasks = self._task_store(clients, key_name)
+        processor = self._processor = self._task_processor(clients, queues, tasks)
+        budget = ByteBudget(self._settings.scheduler.memory_mb * 1024 * 1024)
+        self._start_keepers(queues, tasks)
+        self._start_onlookers(clients)
+        self._start_finishing(processor, budget)
+        for lane in self._lanes:
+            self._start_engine(lane, processor, budget)
+        self._start_receiving(queues, processor)
+
+    def _task_store(self, clients: Clients, key_name: str) -> DynamoTaskStore:
         aws, scheduler = self._settings.aws, self._settings.scheduler
-        clock, held, metrics, stop = self._clock, self._held, self._metrics, self._stop
-        lease_s = self._lease_s = min(queue.lease_s for queue in queues)
-        tasks = DynamoTaskStore(
+        return DynamoTaskStore(
             clients.dynamodb,
             clients.keeper_dynamodb,
             aws.dynamodb_table,
             key_name=key_name,
-            clock=clock,
+            clock=self._clock,
             address=lambda key: address(key, bucket=aws.s3_bucket, cloudfront_domain=aws.cloudfront_domain),
             worker=socket.gethostname(),
             max_runs=scheduler.max_runs,
             record_ttl_days=scheduler.record_ttl_days,
         )
-        processor = self._processor = TaskProcessor(
-            terms=Terms(lease_s=lease_s, max_runs=scheduler.max_runs, default_prefix=scheduler.default_prefix),
-            held=held,
-            tasks=tasks,
-            images=S3ImageStore(clients.s3, aws.s3_bucket),
-            queues=queues,
-            clock=clock,
-            metrics=metrics,
-            stop=stop,
-        )
-        budget = ByteBudget(scheduler.memory_mb * 1024 * 1024)
-        period_s = lease_s / RENEWALS_PER_LEASE
 
-        visibility = VisibilityKeeper(queues, held=held, clock=clock, metrics=metrics)
-        claims = ClaimKeeper(tasks, held=held, lanes=self._lanes, lease_s=lease_s, clock=clock, metrics=metrics)
-        progress = ProgressLoop(self._lanes)
-        self._threads.start("keep", lambda: self._every(period_s, lambda: visibility.cycle(due_after_s=period_s / 2)))
-        self._threads.start("keep", lambda: self._every(period_s, lambda: claims.cycle(due_after_s=period_s / 2)))
-        self._threads.start("progress", lambda: self._every(PROGRESS_PERIOD_S, progress.cycle, is_vital=False))
-        self._threads.start(
-            "facts", lambda: self._every(FACTS_PERIOD_S, lambda: self._look_again(clients), is_vital=False)
+    def _task_processor(self, clients: Clients, queues: Sequence[SqsQueue], tasks: DynamoTaskStore) -> TaskProcessor:
+        scheduler = self._settings.scheduler
+        return TaskProcessor(
+            terms=Terms(lease_s=self._lease_s, max_runs=scheduler.max_runs, default_prefix=scheduler.default_prefix),
+            held=self._held,
+            tasks=tasks,
+            images=S3ImageStore(clients.s3, self._settings.aws.s3_bucket),
+            queues=queues,
+            clock=self._clock,
+            metrics=self._metrics,
+            stop=self._stop,
         )
-        self._threads.start("delete", DeleteLoop(processor, stop).run)
+
+    def _start_keepers(self, queues: Sequence[SqsQueue], tasks: DynamoTaskStore) -> None:
+        """Start what keeps the messages and the claims of everything held."""
+        held, clock, metrics = self._held, self._clock, self._metrics
+        period_s = self._lease_s / RENEWALS_PER_LEASE
+        visibility = VisibilityKeeper(queues, held=held, clock=clock, metrics=metrics)
+        claims = ClaimKeeper(tasks, held=held, lanes=self._lanes, lease_s=self._lease_s, clock=clock, metrics=metrics)
+        for keeper in (visibility, claims):
+            cycle = partial(keeper.cycle, due_after_s=period_s / 2)
+            self._threads.start("keep", partial(self._every, period_s, cycle))
+
+    def _start_onlookers(self, clients: Clients) -> None:
+        """Start what only looks on, and whose errors therefore cost nothing."""
+        progress = ProgressLoop(self._lanes)
+        look_again = partial(self._look_again, clients)
+        self._threads.start("progress", partial(self._every, PROGRESS_PERIOD_S, progress.cycle, is_vital=False))
+        self._threads.start("facts", partial(self._every, FACTS_PERIOD_S, look_again, is_vital=False))
+
+    def _start_finishing(self, processor: TaskProcessor, budget: ByteBudget) -> None:
+        self._threads.start("delete", DeleteLoop(processor, self._stop).run)
         for _ in range(STORE_THREADS):
             self._threads.start("store", StoreLoop(self._finished, processor, budget).run)
-        for lane in self._lanes:
-            render = RenderLoop(
-                lane,
-                processor=processor,
-                held=held,
-                clock=clock,
-                metrics=metrics,
-                stop=stop,
-                lanes=self._lanes,
-                deadline_s=scheduler.task_deadline_s,
-                lease_s=lease_s,
-            )
-            prepare = PrepareLoop(lane, processor=processor, held=held, budget=budget, clock=clock, stop=stop)
-            self._threads.start("decode", DecodeLoop(render.outcomes, self._finished).run)
-            self._threads.start("engine", render.run)
-            for _ in range(MOST_AHEAD):
-                self._threads.start("prepare", prepare.run)
-        turns = Turns(len(queues), clock)
+
+    def _start_engine(self, lane: Lane, processor: TaskProcessor, budget: ByteBudget) -> None:
+        """Start the loops of one engine: what decodes its answers, what calls it, what prepares its next tasks."""
+        held, clock, stop = self._held, self._clock, self._stop
+        render = RenderLoop(
+            lane,
+            processor=processor,
+            held=held,
+            clock=clock,
+            metrics=self._metrics,
+            stop=stop,
+            lanes=self._lanes,
+            deadline_s=self._settings.scheduler.task_deadline_s,
+            lease_s=self._lease_s,
+        )
+        prepare = PrepareLoop(lane, processor=processor, held=held, budget=budget, clock=clock, stop=stop)
+        self._threads.start("decode", DecodeLoop(render.outcomes, self._finished).run)
+        self._threads.start("engine", render.run)
+        for _ in range(MOST_AHEAD):
+            self._threads.start("prepare", prepare.run)
+
+    def _start_receiving(self, queues: Sequence[SqsQueue], processor: TaskProcessor) -> None:
+        scheduler = self._settings.scheduler
+        turns = Turns(len(queues), self._clock)
         for queue in queues:
             receiver = ReceiveLoop(
                 queue,
@@ -279,17 +309,22 @@ class Scheduler:
                 turns=turns,
                 lanes=self._lanes,
                 processor=processor,
-                held=held,
+                held=self._held,
                 intake=self._intake,
-                clock=clock,
-                metrics=metrics,
-                stop=stop,
+                clock=self._clock,
+                metrics=self._metrics,
+                stop=self._stop,
                 skewed=self._skewed,
                 most=scheduler.max_tasks_per_poll,
                 wait_s=scheduler.poll_interval,
             )
             self._receivers.append(receiver)
             self._threads.start("receive", receiver.run)
+
+    def _start_fleet(self) -> None:
+        """Start what makes this host one of a fleet; none of it may cost a render."""
+        for name, loop in (("watch", self._host.watch), ("belong", self._host.belong), ("lead", self._host.lead)):
+            self._threads.start("fleet", partial(forever, loop, name=name, stopped=self._fleet_stop.wait))
 
     def _every(self, period_s: float, cycle: Callable[[], None], *, is_vital: bool = True) -> None:
         """Call `cycle` each `period_s` until the keepers stop; what is not vital goes on after an error."""

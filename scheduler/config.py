@@ -28,6 +28,8 @@ _LAST = sys.maxsize
 
 _KEYS = {(section, key): info for section, model in SECTIONS.items() for key, info in model.model_fields.items()}
 _ALIASES = {(section, name): key for section, model in SECTIONS.items() for name, key in model.also.items()}
+_NOBODYS = ("sqs_queue_url", "s3_bucket")
+"""Keys of [aws] whose example names an account, or a bucket, that is nobody's."""
 _VARIABLES = {f"{PREFIX}{section}_{key}".upper(): (section, key) for section, key in (*_KEYS, *_ALIASES)}
 _HEADER = f"""\
 The configuration of sd-scheduler: cp conf.template.ini conf.ini, then fill in [aws].
@@ -143,9 +145,16 @@ def template() -> str:
     for section, model in SECTIONS.items():
         lines += ["", "", *_comment(model.about), f"[{section}]"]
         for key, value in _samples(model).items():
-            mark = "" if _KEYS[section, key].is_required() else "#"
-            lines += ["", *_comment(_meaning(section, key)), f"{mark}{key} = {value}".rstrip()]
+            is_required = _KEYS[section, key].is_required()
+            meaning = _meaning(section, key) + (" The value is an example: write your own." if is_required else "")
+            lines += ["", *_comment(meaning), f"{'' if is_required else '#'}{key} = {value}".rstrip()]
     return "\n".join(lines) + "\n"
+
+
+def left_as_examples(settings: Settings) -> list[str]:
+    """Return the keys of [aws] that still have the template's value although it can be nobody's own."""
+    examples, given = _samples(Aws), settings.aws.shown()
+    return [key for key in _NOBODYS if given[key] == examples[key]]
 
 
 def markdown_table() -> str:

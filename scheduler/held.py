@@ -160,6 +160,12 @@ class HeldTasks:
             self.choice.signal()
             return held
 
+    def is_settled(self, task_id: str) -> bool:
+        """Tell whether a task of this id is held whose record was seen to be its own: by its claim, or by its end."""
+        with self.lock:
+            held = self._tasks.get(task_id)
+            return held is not None and (held.claim is not None or held.state is State.DELETING)
+
     def pick(self, title: Title, loaded: str | None) -> Held | None:
         """Take the waiting task that should run next into PREPARING, or return None.
 
@@ -256,6 +262,12 @@ class HeldTasks:
                     unstarted += held.state in UNSTARTED
                     titles.add(title(held.wanted))
             return InHand(seconds=seconds, waiting=waiting, unstarted=unstarted, is_mixed=len(titles) > 1)
+
+    def longest_end_s(self) -> float:
+        """Return for how long the oldest result has been waiting to be stored and recorded, 0 without any."""
+        with self.lock:
+            since = [held.since_s for held in self._tasks.values() if held.state is State.FINISHING]
+            return self._clock.monotonic() - min(since) if since else 0.0
 
     def describe(self) -> list[dict[str, Any]]:
         """Return what is held, for people: task, since when, in which state and why."""

@@ -15,7 +15,6 @@ from typing import TextIO
 
 import structlog
 
-from scheduler.autoscale.book import TICK_S
 from scheduler.autoscale.leader import Leader
 from scheduler.autoscale.member import Member
 from scheduler.autoscale.protocol import Report
@@ -174,8 +173,7 @@ class Host:
         if self._leaving is not None:
             self._leader.resign()
             return float("inf")
-        self._leader.tick()
-        return TICK_S
+        return self._leader.tick().next_s
 
     def resign(self) -> None:
         """Give the lead up at the stop, if AWS answers; else it runs out."""

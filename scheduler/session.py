@@ -1,4 +1,4 @@
-"""What those who submit tasks need of AWS: the records, the first queue, addresses."""
+"""What those who submit tasks need of AWS: the records, the first queue, the pictures and their addresses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ from scheduler.stores.tasks import DynamoTaskStore, discover_key_name
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`send` puts a message into the queue of the highest priority; `address` is where an image's key is found."""
+    """`send` puts a message into the queue of the highest priority; `address` is where an image's key is found.
+
+    `fetch` returns the bytes under an image's key, and raises Unavailable.
+    """
 
     records: DynamoTaskStore
     send: Callable[[str], None]
     address: Callable[[str], str]
+    fetch: Callable[[str], bytes]
 
 
 def open_session(settings: Settings) -> Session:
@@ -39,6 +43,13 @@ def open_session(settings: Settings) -> Session:
         with translated(f"sending to {facts.url}"):
             clients.sqs.send_message(QueueUrl=facts.url, MessageBody=body)
 
+    def fetch(key: str) -> bytes:
+        with (
+            translated(f"fetching s3://{aws.s3_bucket}/{key}"),
+            clients.s3.get_object(Bucket=aws.s3_bucket, Key=key)["Body"] as body,
+        ):
+            return body.read()
+
     records = DynamoTaskStore(
         clients.dynamodb,
         clients.keeper_dynamodb,
@@ -50,4 +61,4 @@ def open_session(settings: Settings) -> Session:
         max_runs=settings.scheduler.max_runs,
         record_ttl_days=settings.scheduler.record_ttl_days,
     )
-    return Session(records, send, address)
+    return Session(records, send, address, fetch)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from scheduler.aws.clients import Clients
-from scheduler.aws.errors import DENIED, code_of, translated
+from scheduler.aws.errors import DENIED, code_of
+from scheduler.aws.shape import LEASE_RANGE_S, NO_QUEUE
 from scheduler.domain.errors import Rejected, Unavailable
 from scheduler.domain.ports import Clock
 from scheduler.domain.skew import SkewBounds
 from scheduler.domain.task import Message
+from scheduler.stores.answers import require_aws, understood
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from types_boto3_sqs.type_defs import MessageTypeDef
 
 BATCH = 10
-GONE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
-LEASE_RANGE_S = (5, 60)
+NO_DLQ = DENIED | NO_QUEUE | {"InvalidParameterValue"}
+"""What SQS says when a dead-letter queue takes a message never: refused, gone, or made for smaller ones."""
 MAX_ATTRIBUTE_CHARS = 500
 MAX_DLQ_BODY_BYTES = 1024 * 1024 - 8192
 """SQS counts attributes into the 1 MiB of a message."""
@@ -40,7 +42,7 @@ class QueueFacts:
 
 def discover(client: SQSClient, name_or_url: str, *, clock: Clock, skew: SkewBounds) -> QueueFacts:
     """Ask for a queue's facts. Raises Unavailable; the answer's date feeds `skew`."""
-    with translated(f"asking about queue {name_or_url}"):
+    with understood(f"asking about queue {name_or_url}"):
         url = name_or_url
         if "/" not in url:
             url = client.get_queue_url(QueueName=name_or_url)["QueueUrl"]
@@ -53,7 +55,7 @@ def discover(client: SQSClient, name_or_url: str, *, clock: Clock, skew: SkewBou
         if arn := redrive.get("deadLetterTargetArn"):
             account, name = str(arn).split(":")[4:6]
             dlq_url = _url_if_there(client, name, account)
-    return QueueFacts(url=url, visibility_s=int(attributes["VisibilityTimeout"]), dlq_url=dlq_url)
+        return QueueFacts(url=url, visibility_s=int(attributes["VisibilityTimeout"]), dlq_url=dlq_url)
 
 
 def _url_if_there(client: SQSClient, name: str, account: str) -> str | None:
@@ -61,7 +63,7 @@ def _url_if_there(client: SQSClient, name: str, account: str) -> str | None:
     try:
         return client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
     except ClientError as error:
-        if code_of(error) not in DENIED | GONE:
+        if code_of(error) not in DENIED | NO_QUEUE:
             raise
         return None
 
@@ -87,7 +89,7 @@ class SqsQueue:
 
     def receive(self, most: int, *, wait_s: int) -> list[Message]:
         """Return up to `most` messages, waiting up to `wait_s` for the first. Raises Unavailable."""
-        with translated(f"receiving from {self.facts.url}"):
+        with understood(f"receiving from {self.facts.url}"):
             sent_at_s = self._clock.now()
             answer = self._clients.receive.receive_message(
                 QueueUrl=self.facts.url,
@@ -96,8 +98,8 @@ class SqsQueue:
                 VisibilityTimeout=self.lease_s,
                 MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
             )
-        _learn_skew(answer, self._skew, sent_at_s=sent_at_s, received_at_s=self._clock.now())
-        return [self._message(entry) for entry in answer.get("Messages", [])]
+            _learn_skew(answer, self._skew, sent_at_s=sent_at_s, received_at_s=self._clock.now())
+            return [self._message(entry) for entry in answer.get("Messages", [])]
 
     def _message(self, entry: MessageTypeDef) -> Message:
         attributes = entry.get("Attributes", {})
@@ -136,47 +138,57 @@ class SqsQueue:
     def _in_batches(
         self, receipts: Sequence[str], call: Callable[[list[Any]], Any], extra: dict[str, Any], *, doing: str
     ) -> list[str]:
+        """Return the receipts that SQS did not acknowledge by name."""
         failed: list[str] = []
         for start in range(0, len(receipts), BATCH):
             part = receipts[start : start + BATCH]
             entries = [{"Id": str(n), "ReceiptHandle": receipt, **extra} for n, receipt in enumerate(part)]
-            with translated(f"{doing} {len(part)} messages of {self.facts.url}"):
-                answer = call(entries)
-            failed += [part[int(entry["Id"])] for entry in answer.get("Failed", [])]
+            with understood(f"{doing} {len(part)} messages of {self.facts.url}"):
+                done = {entry["Id"] for entry in call(entries).get("Successful", [])}
+            failed += [receipt for n, receipt in enumerate(part) if str(n) not in done]
         return failed
 
     def refuse(self, message: Message, why: Rejected) -> None:
         """Keep what cannot become a task, with the reason, where a person finds it; then delete it.
 
-        That is the dead-letter queue, or `rejected/<message-id>.json` in the bucket where there is none, or where
-        the body leaves no room for the reason. Raises
-        Unavailable, and then the message is as it was.
+        That is the dead-letter queue, or `rejected/<message-id>.json` in the bucket where there is none, where it
+        does not take the message, or where the body leaves no room for the reason. Raises Unavailable, and then the
+        message is as it was.
         """
         reason, field = _attribute(why.message), _attribute(why.field or "body")
-        with translated(f"refusing message {message.message_id}"):
-            if self.facts.dlq_url and len(message.body.encode()) <= MAX_DLQ_BODY_BYTES:
-                self._clients.sqs.send_message(
-                    QueueUrl=self.facts.dlq_url,
-                    MessageBody=message.body,
-                    MessageAttributes={
-                        "reject_reason": {"DataType": "String", "StringValue": reason},
-                        "reject_field": {"DataType": "String", "StringValue": field},
-                    },
-                )
-            else:
-                _keep_in_bucket(self._clients.s3, self._bucket, message, reason=reason, field=field)
+        if not self._send_to_dlq(message, reason=reason, field=field):
+            _keep_in_bucket(self._clients.s3, self._bucket, message, reason=reason, field=field)
         if self.delete([message.receipt]):
             raise Unavailable(f"deleting the refused message {message.message_id} was not acknowledged")
 
+    def _send_to_dlq(self, message: Message, *, reason: str, field: str) -> bool:
+        """Send to the dead-letter queue; False when there is none for this message."""
+        if not self.facts.dlq_url or len(message.body.encode()) > MAX_DLQ_BODY_BYTES:
+            return False
+        attributes: Any = {
+            "reject_reason": {"DataType": "String", "StringValue": reason},
+            "reject_field": {"DataType": "String", "StringValue": field},
+        }
+        with understood(f"refusing message {message.message_id}"):
+            try:
+                answer = self._clients.sqs.send_message(
+                    QueueUrl=self.facts.dlq_url, MessageBody=message.body, MessageAttributes=attributes
+                )
+            except ClientError as error:
+                if code_of(error) in NO_DLQ:
+                    return False
+                raise
+            return bool(answer["MessageId"])
+
 
 def _keep_in_bucket(client: S3Client, bucket: str, message: Message, *, reason: str, field: str) -> None:
-    body = {"reject_reason": reason, "reject_field": field, "sent_at": message.sent_at_s, "body": message.body}
-    client.put_object(
-        Bucket=bucket,
-        Key=f"rejected/{message.message_id}.json",
-        Body=json.dumps(body, indent=1).encode(),
-        ContentType="application/json",
-    )
+    kept = {"reject_reason": reason, "reject_field": field, "sent_at": message.sent_at_s, "body": message.body}
+    body = json.dumps(kept, indent=1).encode()
+    with understood(f"refusing message {message.message_id}"):
+        answer = client.put_object(
+            Bucket=bucket, Key=f"rejected/{message.message_id}.json", Body=body, ContentType="application/json"
+        )
+        require_aws(answer)
 
 
 def _attribute(text: str) -> str:

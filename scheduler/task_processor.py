@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
@@ -30,6 +31,7 @@ from scheduler.domain.errors import (
 from scheduler.domain.keys import image_key
 from scheduler.domain.ports import Clock, ImageStore, MessageQueue, Output, TaskStore
 from scheduler.domain.retry import FIRST_LACKING_S, Fail, backoff_s, decide
+from scheduler.domain.surprises import Surprises
 from scheduler.domain.task import Claim, Failure, Message, Result, Task, TaskType, Timings
 from scheduler.held import Held, HeldTasks, State
 from scheduler.observe.metrics import Metrics
@@ -47,8 +49,10 @@ MISSING_RECORD_S = 300.0
 MAX_UNSTARTED_S = 600.0
 """What is held and not started for so long goes back, for a host whose engine works."""
 DELETE_ATTEMPTS = 5
-MOST_SURPRISES = 5
-"""Errors of our own in a row, on different tasks, after which a loop ends: then it is not the tasks."""
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 15.0
+"""Between two calls to an AWS that does not answer."""
+MOST_LACKING = 45
+"""Deliveries of a task that no host here can run before it fails; at 50 SQS would take its message away unexplained."""
 RESENT_DELAY_S = 2.0
 """A message that asks for a failed task anew comes back after the old one's delete."""
 
@@ -85,6 +89,7 @@ class TaskProcessor:
         self._clock = clock
         self._metrics = metrics
         self._stop = stop
+        self._surprises = Surprises()
         self._troubles: dict[str, str] = {}
         self._troubles_lock = threading.Lock()
         self.deletions: SimpleQueue[Held | None] = SimpleQueue()
@@ -94,6 +99,14 @@ class TaskProcessor:
         """Why AWS cannot be worked with just now, or None: while it is so, no more work is taken."""
         with self._troubles_lock:
             return next(iter(self._troubles.values()), None)
+
+    def set_trouble(self, name: str, why: str | None) -> None:
+        """Say that `name` (a task, or what is done to many) cannot be done because of AWS, or None: that it can."""
+        with self._troubles_lock:
+            if why is None:
+                self._troubles.pop(name, None)
+            else:
+                self._troubles[name] = why
 
     # admitting: from messages to held tasks
 
@@ -108,22 +121,38 @@ class TaskProcessor:
             self._put_back(messages, 0.0, reason="stop")
             return
         for message in messages:
-            try:
+            with self._admitting(message, refused):
                 found = recognise(message.body)
                 if isinstance(found, Task):
                     self._take_in(found, message)
                 elif not self._held.join(found, message):
                     references.append((found, message))
-            except Rejected as error:
-                refused.append((message, error))
         try:
             if references:
-                self._admit_references(references)
+                self._admit_references(references, refused)
         finally:
             for message, why in refused:  # last, for what is held already is kept hidden meanwhile
                 self.refuse(message, why)
 
-    def _admit_references(self, references: Sequence[tuple[str, Message]]) -> None:
+    @contextmanager
+    def _admitting(self, message: Message, refused: list[tuple[Message, Rejected]]) -> Iterator[None]:
+        """Stand around the admission of one message: whatever is wrong with it must not hold up those beside it."""
+        try:
+            yield
+        except Rejected as error:
+            refused.append((message, error))
+        except Exception as error:
+            if self._surprises.add(message.message_id):
+                raise
+            error.add_note(f"while message {message.message_id} was admitted")
+            log.exception("cycle_failed")
+            self._put_back([message], backoff_s(message.receive_count), reason="surprise")
+        else:
+            self._surprises.none()
+
+    def _admit_references(
+        self, references: Sequence[tuple[str, Message]], refused: list[tuple[Message, Rejected]]
+    ) -> None:
         try:
             records = self._tasks.read([task_id for task_id, _ in references])
         except Unavailable:
@@ -132,28 +161,46 @@ class TaskProcessor:
             raise
         for task_id, message in references:
             record = records.get(task_id)
-            if record is None:
-                self._missing(task_id, message)
-                continue
-            try:
-                self._take_in(predecessor.parse_record(task_id, record), message)
-            except Rejected as error:
-                if "requestData" in record or "taskStatus" in record:  # else it is another format's, and none of ours
-                    self._close_bad_record(task_id, record, error)
-                self.refuse(message, error)
+            with self._admitting(message, refused):
+                if record is None:
+                    self._missing(task_id, message)
+                else:
+                    self._take_in(self._parse(task_id, record), message)
+
+    def _parse(self, task_id: str, record: Mapping[str, Any]) -> Task:
+        try:
+            return predecessor.parse_record(task_id, record)
+        except Rejected as error:
+            if "requestData" in record or "taskStatus" in record:  # else it is another format's, and none of ours
+                self._close_bad_record(task_id, record, error)
+            raise
 
     def _take_in(self, task: Task, message: Message) -> None:
-        if task.runtime not in RUNTIMES or task.task_type is TaskType.PIPELINE:
+        if _lacks_runtime(task) and message.receive_count < MOST_LACKING:
             log.info("task_lacks_runtime", task_id=task.task_id, runtime=task.runtime, task_type=task.task_type.value)
             self._put_back([message], backoff_s(message.receive_count, FIRST_LACKING_S), reason="runtime")
-        else:
+            return
+        try:
             self._held.take_in(task, message)
+        except Rejected as error:
+            if self._held.is_settled(task.task_id):
+                raise
+            # Which of the two requests has the id, its record will tell when the one in hand is claimed.
+            self._put_back([message], backoff_s(message.receive_count), reason=error.kind)
+
+    def require_runtime(self, held: Held) -> None:
+        """Raise Rejected for a task that nobody could run, however often it was delivered: that is its end."""
+        if _lacks_runtime(held.task):
+            wanted = held.task.runtime or held.task.task_type.value
+            raise Rejected(
+                f"no worker that could run {wanted} took it in {held.receive_count} deliveries",
+                field="runtime" if held.task.runtime else "task_type",
+            )
 
     def _missing(self, task_id: str, message: Message) -> None:
         if self._clock.now() - message.sent_at_s > MISSING_RECORD_S:
-            self.refuse(message, Rejected(f"there is no record of task {task_id} in the table", field="taskId"))
-        else:
-            self._put_back([message], backoff_s(message.receive_count), reason="no-record")
+            raise Rejected(f"there is no record of task {task_id} in the table", field="taskId")
+        self._put_back([message], backoff_s(message.receive_count), reason="no-record")
 
     def _close_bad_record(self, task_id: str, record: Mapping[str, Any], error: Rejected) -> None:
         """Tell the client that polls the record; the refused message goes to a person all the same."""
@@ -161,8 +208,8 @@ class TaskProcessor:
         try:
             if self._tasks.close_unclaimed(task_id, record, "failed", failure):
                 self._ended(task_id, "failed", error=error.message)
-        except Unavailable as unavailable:
-            log.warning("record_not_closed", task_id=task_id, error=str(unavailable))
+        except (Unavailable, Unstorable) as why:
+            log.warning("record_not_closed", task_id=task_id, error=why.message)
 
     def refuse(self, message: Message, error: Rejected) -> None:
         """Keep a message that cannot become a task, with the reason. When AWS fails it stays in the queue."""
@@ -237,6 +284,9 @@ class TaskProcessor:
             closed = self.insist(held, lambda: self._tasks.close_unclaimed(task_id, record, status, failure))
         except Unavailable:
             closed = False
+        except Unstorable as error:
+            self._refuse_held(held, error.message)
+            return
         if closed:
             self._ended(task_id, status, error=failure.message if failure else None)
             self.delete(held, failed_at_s=began_at_s if failure else None)
@@ -467,18 +517,20 @@ class TaskProcessor:
                     times += 1
                     self._metrics.aws_errors.inc()
                     held.why = str(error)
-                    with self._troubles_lock:
-                        self._troubles[held.task.task_id] = str(error)
+                    self.set_trouble(held.task.task_id, str(error))
                     if times == 1:
                         log.warning("aws_unavailable", task_id=held.task.task_id, error=str(error))
                     if left_s() <= 0:
                         raise
-                    self._stop.pause(min(15.0, 0.5 * 2.0 ** min(times - 1, 6)))
+                    self._stop.pause(min(MAX_PAUSE_S, backoff_s(times, FIRST_PAUSE_S)))
         finally:
             if times:
-                with self._troubles_lock:
-                    self._troubles.pop(held.task.task_id, None)
+                self.set_trouble(held.task.task_id, None)
                 held.why = ""
+
+
+def _lacks_runtime(task: Task) -> bool:
+    return task.runtime not in RUNTIMES or task.task_type is TaskType.PIPELINE
 
 
 def _failed_at_s(record: Mapping[str, Any]) -> float | None:

@@ -481,11 +481,13 @@ class World:
             return
         leader = host.leader
 
+        pause_s = [TICK_S]
+
         def tick() -> None:
-            leader.tick()
+            pause_s[0] = leader.tick().next_s
 
         self._guarded(host, tick)
-        self.after(TICK_S * self.random.uniform(0.8, 1.2), lambda: self._tick(host, starts))
+        self.after(pause_s[0] * self.random.uniform(0.8, 1.2), lambda: self._tick(host, starts))
 
     def _outsider_ticks(self) -> None:
         with contextlib.suppress(Unavailable):

@@ -17,7 +17,7 @@ from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, 
 from scheduler.loops.lane import Lane
 from scheduler.loops.prepare import ByteBudget, PrepareLoop
 from scheduler.loops.receive import ReceiveLoop, Turns
-from scheduler.loops.render import RenderLoop
+from scheduler.loops.render import SLOW_END_S, RenderLoop
 from scheduler.observe.metrics import Metrics
 from scheduler.stop import StopSignal
 from scheduler.task_processor import TaskProcessor, Terms
@@ -262,6 +262,8 @@ class Worker:
             if self.lane.peek() is None:
                 break
             self.render.cycle()
+            if self.held.longest_end_s() > SLOW_END_S:
+                self.store()  # whose threads do not wait for a turn of a test's
         else:
             raise AssertionError("the engine's thread never took what is in line")
         self.render.cycle()

@@ -13,6 +13,8 @@ from typing import Any
 from scheduler.autoscale.snapshot import Snapshot
 
 TICK_S = 15.0
+BUSY_TICK_S = 5.0
+"""Between the steps of a change that is under way: each must be seen to have taken effect before the next."""
 LEASE_S = 45.0
 ACT_WITHIN_S = 25.0
 """How long after it wrote the item a leader may still act on it: well before another may take over."""

@@ -9,7 +9,7 @@ from functools import partial
 import structlog
 
 from scheduler.autoscale import census, plan, survey
-from scheduler.autoscale.book import ACT_WITHIN_S, LEASE_S, ONCE_LEASE_S, TICK_S, Book
+from scheduler.autoscale.book import ACT_WITHIN_S, BUSY_TICK_S, LEASE_S, ONCE_LEASE_S, TICK_S, Book
 from scheduler.autoscale.fleets.port import Fleet, FleetView
 from scheduler.autoscale.plan import Facts, Plan
 from scheduler.autoscale.ports import Backlog, FleetState
@@ -37,6 +37,16 @@ class Outcome:
     leads: bool
     book: Book | None
     plan: Plan | None = None
+
+    @property
+    def next_s(self) -> float:
+        """In how many seconds to look again: sooner while a change is under way."""
+        plan = self.plan
+        if plan is None or not self.leads:
+            return TICK_S
+        is_draining = plan.book.snapshot is not None and plan.book.snapshot.draining > 0
+        is_moving = plan.writes or plan.ends or plan.target is not None or is_draining
+        return BUSY_TICK_S if is_moving else TICK_S
 
 
 class Leader:

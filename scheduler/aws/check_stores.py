@@ -9,6 +9,7 @@ from typing import Any
 from scheduler.aws import shape
 from scheduler.aws.addresses import Account
 from scheduler.aws.checking import Asking, Finding, NotAnswered, fail, ok, skipped, warn
+from scheduler.aws.described import Table, bucket_region, read_expiry, read_public_access, read_table
 from scheduler.aws.operator_clients import OperatorClients
 
 MAKE_IT = "run: sd-scheduler setup"
@@ -31,7 +32,9 @@ class StoreChecks:
         check, arn = f"table {name}", self.account.table_arn(name)
         dynamodb = self.clients.dynamodb
         try:
-            table: dict[str, Any] = dict(self.asking.ask(lambda: dynamodb.describe_table(TableName=name))["Table"])
+            table = self.asking.read(
+                lambda: dynamodb.describe_table(TableName=name), lambda answer: read_table(answer["Table"])
+            )
         except NotAnswered as error:
             if error.code == "ResourceNotFoundException":
                 yield fail(check, f"there is no table {arn}", f"correct dynamodb_table or aws_region, or {MAKE_IT}")
@@ -42,36 +45,33 @@ class StoreChecks:
         if fault := shape.key_fault(table):
             yield fail(check, fault, "name another table in conf.ini, and run: sd-scheduler setup")
             return
-        key = shape.schema(table)["HASH"]
-        if table["TableStatus"] in {"ACTIVE", "UPDATING"}:
+        key = table.key["HASH"]
+        if table.status in {"ACTIVE", "UPDATING"}:
             yield ok(check, f"key {key}")
         else:
-            yield fail(check, f"it is {table['TableStatus']}", "wait until AWS calls it ACTIVE")
+            yield fail(check, f"it is {table.status}", "wait until AWS calls it ACTIVE")
         yield self._index(f"{check} index", table)
         yield self._expiry(f"{check} expiry", name)
         yield from self._table_permissions(check, arn, name, {key: {"S": PROBE}})
 
-    def _index(self, check: str, table: Mapping[str, Any]) -> Finding:
+    def _index(self, check: str, table: Table) -> Finding:
         if fault := shape.index_fault(table):
             return warn(check, f"{shape.INDEX}: {fault}", "delete that index, then run: sd-scheduler setup")
         index = shape.find_index(table)
         if index is None:
             return warn(check, f"there is no {shape.INDEX}: tasks cannot be listed by status", MAKE_IT)
-        status = index["IndexStatus"]
-        if status != "ACTIVE":
-            return warn(check, f"{shape.INDEX} is {status}", "wait until AWS calls it ACTIVE")
+        if index.status != "ACTIVE":
+            return warn(check, f"{shape.INDEX} is {index.status}", "wait until AWS calls it ACTIVE")
         return ok(check, shape.INDEX)
 
     def _expiry(self, check: str, name: str) -> Finding:
         dynamodb = self.clients.dynamodb
         try:
-            answer = self.asking.ask(lambda: dynamodb.describe_time_to_live(TableName=name))
+            attribute = self.asking.read(lambda: dynamodb.describe_time_to_live(TableName=name), read_expiry)
         except NotAnswered as error:
             return skipped(check, f"not checked: {error if not error.is_denied else NOT_A_WORKERS}")
-        found = answer["TimeToLiveDescription"]
-        if found.get("TimeToLiveStatus") not in {"ENABLED", "ENABLING"}:
+        if attribute is None:
             return warn(check, "off: records are kept, and paid for, for ever", MAKE_IT)
-        attribute = found.get("AttributeName", "")
         if attribute != shape.TTL_ATTRIBUTE:
             advice = f"turn expiry off, and an hour later on by {shape.TTL_ATTRIBUTE} (sd-scheduler setup)"
             return fail(check, f"records expire by {attribute}: one may vanish before its message does", advice)
@@ -135,7 +135,7 @@ class StoreChecks:
             answer: Mapping[str, Any] = self.asking.ask(lambda: s3.head_bucket(Bucket=name))
         except NotAnswered as caught:
             error, answer = caught, caught.answer
-        region = shape.bucket_region(answer)
+        region = bucket_region(answer)
         if region not in {None, asked_for}:
             advice = "set aws_region to it, or name a bucket that lies there: sd-scheduler setup makes one"
             return fail(check, f"it lies in {region}, but aws_region is {asked_for}", advice)
@@ -151,12 +151,9 @@ class StoreChecks:
         s3 = self.clients.s3
         advice = "if people see pictures through CloudFront only, turn Block Public Access on"
         try:
-            answer = self.asking.ask(lambda: s3.get_public_access_block(Bucket=name))
+            is_closed = self.asking.read(lambda: s3.get_public_access_block(Bucket=name), read_public_access)
         except NotAnswered as error:
             if error.code == "NoSuchPublicAccessBlockConfiguration":
                 return warn(check, "not blocked", advice)
             return skipped(check, f"not checked: {error if not error.is_denied else NOT_A_WORKERS}")
-        blocked = answer["PublicAccessBlockConfiguration"]
-        if len(blocked) == 4 and all(blocked.values()):
-            return ok(check, "blocked")
-        return warn(check, "not wholly blocked", advice)
+        return ok(check, "blocked") if is_closed else warn(check, "not wholly blocked", advice)

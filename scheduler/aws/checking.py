@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError
 from botocore.parsers import ResponseParserError
 
+from scheduler.aws.answers import UNREADABLE
 from scheduler.aws.errors import DENIED, code_of
 from scheduler.domain.ports import Clock
 from scheduler.domain.skew import SkewBounds
@@ -32,6 +33,7 @@ MAX_CHARS = 300
 POLICY_COMMAND = "sd-scheduler doctor --print-policy"
 
 _Answer = TypeVar("_Answer", bound=Mapping[str, Any])
+_Read = TypeVar("_Read")
 
 
 class Verdict(StrEnum):
@@ -74,11 +76,11 @@ def skipped(check: str, found: str, advice: str = "") -> Finding:
 
 
 class NotAnswered(Exception):
-    """AWS gave no answer to work with. `code` is its error code, empty when it was not reached at all."""
+    """AWS gave no answer to work with. `code` is its error code, empty when it gave none of its own."""
 
-    def __init__(self, error: ClientError | BotoCoreError | ResponseParserError) -> None:
-        is_garbled = isinstance(error, ResponseParserError)
-        super().__init__(GARBLED if is_garbled else " ".join(str(error).split())[:MAX_CHARS])
+    def __init__(self, error: Exception) -> None:
+        is_told = isinstance(error, (ClientError, BotoCoreError))
+        super().__init__(" ".join(str(error).split())[:MAX_CHARS] if is_told else GARBLED)
         self.answer: Mapping[str, Any] = error.response if isinstance(error, ClientError) else {}
         self.code = code_of(error) if isinstance(error, ClientError) else ""
         self.has_bad_credentials = self.code in BAD_CREDENTIALS or isinstance(
@@ -110,10 +112,18 @@ class Asking:
         except ClientError as error:
             self._learn(error.response, sent_at_s)
             raise NotAnswered(error) from error
-        except (BotoCoreError, ResponseParserError) as error:  # the latter: something that is not AWS answered
+        except (BotoCoreError, ResponseParserError, *UNREADABLE) as error:  # botocore's own stumbles are among the last
             raise NotAnswered(error) from error
         self._learn(answer, sent_at_s)
         return answer
+
+    def read(self, call: Callable[[], _Answer], reader: Callable[[_Answer], _Read]) -> _Read:
+        """Return what `reader` makes of the answer to `call`. Raises NotAnswered, too, for one that it cannot read."""
+        answer = self.ask(call)
+        try:
+            return reader(answer)
+        except UNREADABLE as error:
+            raise NotAnswered(error) from error
 
     def _learn(self, answer: Mapping[str, Any], sent_at_s: float) -> None:
         date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")

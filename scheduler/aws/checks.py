@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,9 @@ class Caller:
     @property
     def principal(self) -> str | None:
         """Return the role or user behind the credentials; None for root and federated users."""
-        kind, _, rest = self.arn.split(":", 5)[5].partition("/")
+        _, partition, *_, resource = self.arn.split(":", 5)
+        kind, _, rest = resource.partition("/")
         if kind == "assumed-role":
-            partition = self.arn.split(":")[1]
             return f"arn:{partition}:iam::{self.account}:role/{rest.partition('/')[0]}"
         return self.arn if kind in {"user", "role"} else None
 
@@ -40,7 +40,7 @@ def run(clients: OperatorClients, settings: Settings, *, clock: Clock) -> Iterat
     aws, asking = settings.aws, Asking(clock=clock)
     caller: Caller | None = None
     try:
-        identity = asking.ask(clients.sts.get_caller_identity)
+        caller = asking.read(clients.sts.get_caller_identity, _read_caller)
     except NotAnswered as error:
         if error.has_bad_credentials:
             yield fail("credentials", str(error), "renew the credentials, or give the instance its role")
@@ -48,7 +48,6 @@ def run(clients: OperatorClients, settings: Settings, *, clock: Clock) -> Iterat
             return
         yield warn("credentials", f"STS did not tell whose they are: {error}", "see whether STS can be reached")
     else:
-        caller = Caller(account=identity["Account"], arn=identity["Arn"])
         yield ok("credentials", caller.arn)
     number = caller.account if caller else UNKNOWN_ACCOUNT
     account = Account(number=number, region=clients.region, partition=clients.partition)
@@ -69,6 +68,12 @@ def run(clients: OperatorClients, settings: Settings, *, clock: Clock) -> Iterat
     yield _addresses(aws.cloudfront_domain)
     leases = [queue.lease_s for queue in queues if queue.lease_s]
     yield clock_finding(asking, lease_s=min(leases, default=shape.VISIBILITY_S))
+
+
+def _read_caller(answer: Mapping[str, Any]) -> Caller:
+    if answer["Arn"].count(":") < 5:
+        raise ValueError(f"{answer['Arn']} is no ARN")
+    return Caller(account=answer["Account"], arn=answer["Arn"])
 
 
 def lifetime(check: str, record_ttl_days: int, retentions_s: list[int | None]) -> Finding:
@@ -111,11 +116,10 @@ def _simulated(
         return answer
 
     try:
-        results = asking.ask(call)["EvaluationResults"]
+        decisions = asking.read(call, lambda answer: {result["EvalDecision"] for result in answer["EvaluationResults"]})
     except NotAnswered as error:
         why = "may not ask IAM's simulator" if error.is_denied else f"got no answer from IAM's simulator ({error})"
         return skipped(check, f"{unproved}, and these credentials {why}", "allow iam:SimulatePrincipalPolicy to check")
-    decisions = {result["EvalDecision"] for result in results}
     if decisions == {"allowed"}:
         return ok(check, f"{action} is allowed (by IAM's simulator)")
     found = f"{action} is refused by IAM's simulator: {', '.join(sorted(decisions))}"

@@ -1,4 +1,4 @@
-"""The boto3 clients, of the daemon, each built once with the time limits of its job; nothing else in it builds clients.
+"""The boto3 clients of the daemon's work, each built once with the time limits of its job.
 
 The endpoint variables `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>` are boto3's own and work here.
 """

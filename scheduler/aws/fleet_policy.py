@@ -16,7 +16,7 @@ def fleet_statements(kind: str, fleet_id: str, account: Account, *, state_table:
     """
     table = _allow(
         "KeepTheFleetsState",
-        ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
+        ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
         account.table_arn(state_table),
     )
     match kind:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from scheduler.aws.errors import translated
+from scheduler.aws.answers import understood
 from scheduler.domain.errors import Unavailable
 from scheduler.domain.ports import Clock
 
@@ -68,18 +68,18 @@ class SpotPrice:
 
     def _ask(self) -> Decimal:
         """Return the newest price. With the present as the start, EC2 tells the one in force and none before it."""
-        with translated(f"asking for the Spot price of {self._instance_type} in {self._zone}"):
+        with understood(f"asking for the Spot price of {self._instance_type} in {self._zone}"):
             answer = self._ec2.describe_spot_price_history(
                 InstanceTypes=[self._instance_type],  # type: ignore[list-item]  # the stubs list the types of their day
                 AvailabilityZone=self._zone,
                 ProductDescriptions=list(PRODUCTS),
                 StartTime=datetime.fromtimestamp(self._clock.now(), UTC),
             )
-        prices = [price for price in answer.get("SpotPriceHistory", []) if self._is_ours(price)]
+            told = answer.get("SpotPriceHistory", [])
+            prices = [(price["Timestamp"], price["SpotPrice"]) for price in told if self._is_ours(price)]
         if not prices:
             raise Unavailable(f"EC2 tells no Spot price of {self._instance_type} in {self._zone}")
-        newest = max(prices, key=lambda price: price["Timestamp"])
-        return _dollars(newest["SpotPrice"])
+        return _dollars(max(prices)[1])
 
     def _is_ours(self, price: SpotPriceTypeDef) -> bool:
         return (price.get("InstanceType"), price.get("AvailabilityZone")) == (self._instance_type, self._zone)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from scheduler.aws.errors import code_of, translated
+from scheduler.aws.answers import understood
+from scheduler.aws.errors import code_of
 
 if TYPE_CHECKING:
     from types_boto3_autoscaling import AutoScalingClient
+    from types_boto3_autoscaling.type_defs import LifecycleHookTypeDef
 
 TERMINATING = "autoscaling:EC2_INSTANCE_TERMINATING"
 OUR_PREFIX = "sd-scheduler"
@@ -43,14 +45,10 @@ class LifecycleHooks:
 
     def ours(self) -> tuple[Hook, ...]:
         """Return the hooks that are ours to answer: the group's only one, else those named ``sd-scheduler...``."""
-        with translated(f"describing the lifecycle hooks of {self._group}"):
+        with understood(f"describing the lifecycle hooks of {self._group}"):
             answer = self._autoscaling.describe_lifecycle_hooks(AutoScalingGroupName=self._group)
-        hooks = []
-        for hook in answer.get("LifecycleHooks", []):
-            if hook.get("LifecycleTransition") == TERMINATING:
-                heartbeat_s = hook.get("HeartbeatTimeout", DEFAULT_HEARTBEAT_S)
-                global_s = hook.get("GlobalTimeout", min(MOST_WAIT_S, MOST_HEARTBEATS * heartbeat_s))
-                hooks.append(Hook(name=hook["LifecycleHookName"], heartbeat_s=heartbeat_s, global_s=global_s))
+            told = answer.get("LifecycleHooks", [])
+            hooks = [_read_hook(hook) for hook in told if hook["LifecycleTransition"] == TERMINATING]
         if len(hooks) > 1:
             hooks = [hook for hook in hooks if hook.name.startswith(OUR_PREFIX)]
         return tuple(hooks)
@@ -74,14 +72,14 @@ class LifecycleHooks:
 
         The group's grace for new instances does not count: the host was tested, and found unable to work.
         """
-        with translated(f"reporting {self._instance_id} to {self._group} as unhealthy"):
+        with understood(f"reporting {self._instance_id} to {self._group} as unhealthy"):
             self._autoscaling.set_instance_health(
                 InstanceId=self._instance_id, HealthStatus="Unhealthy", ShouldRespectGracePeriod=False
             )
 
     def _answer(self, hook: Hook, *, is_done: bool) -> bool:
         """Answer one hook; False when it does not wait for this instance, not yet or not any more."""
-        with translated(f"answering the lifecycle hook {hook.name} of {self._group}"):
+        with understood(f"answering the lifecycle hook {hook.name} of {self._group}"):
             try:
                 if is_done:
                     self._autoscaling.complete_lifecycle_action(
@@ -99,3 +97,9 @@ class LifecycleHooks:
                     return False
                 raise
             return True
+
+
+def _read_hook(told: LifecycleHookTypeDef) -> Hook:
+    heartbeat_s = told.get("HeartbeatTimeout", DEFAULT_HEARTBEAT_S)
+    global_s = told.get("GlobalTimeout", min(MOST_WAIT_S, MOST_HEARTBEATS * heartbeat_s))
+    return Hook(name=told["LifecycleHookName"], heartbeat_s=heartbeat_s, global_s=global_s)

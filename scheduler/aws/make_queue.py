@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from scheduler.aws import shape
 from scheduler.aws.addresses import QueueAddress, dlq_name, read_queue
-from scheduler.aws.errors import code_of
+from scheduler.aws.answers import understood
+from scheduler.aws.described import Queue
+from scheduler.aws.find_queue import find_queue
 from scheduler.aws.making import POLL_S, Making, Outcome, State
 from scheduler.domain.errors import Unavailable
 
@@ -25,23 +25,23 @@ def make_queue(making: Making, name_or_url: str) -> Iterator[Outcome]:
         detail = f"its URL names account {address.account}, these credentials belong to {making.account.number}"
         yield making.outcome(resource, State.DIFFERS, detail)
         return
-    attributes = _attributes(making, address.name)
-    redrive = shape.redrive(attributes or {})
+    queue = find_queue(making.clients.sqs, address.name)
+    redrive = queue.redrive if queue else None
     dlq = redrive.dlq if redrive else QueueAddress(name=dlq_name(address.name))
-    retention_s = int(attributes["MessageRetentionPeriod"]) if attributes else shape.QUEUE_RETENTION_S
+    retention_s = queue.retention_s if queue else shape.QUEUE_RETENTION_S
     dlq_arn = yield from _make_dlq(making, dlq, retention_s=retention_s)
     policy = {"RedrivePolicy": shape.redrive_policy(dlq_arn)}
     wanted = _redriven(dlq, shape.MAX_RECEIVE_COUNT)
-    if attributes is None:
+    if queue is None:
         _create(making, address.name, {"VisibilityTimeout": str(shape.VISIBILITY_S), **policy}, shape.QUEUE_RETENTION_S)
         yield making.outcome(resource, State.CREATED, f"visibility timeout {shape.VISIBILITY_S} s; {wanted}")
     elif redrive is None:
-        _set(making, attributes, policy)
+        _set(making, queue, policy)
         yield making.outcome(resource, State.ADDED, f"redrive policy: {wanted}")
     elif redrive.max_receive_count >= shape.MIN_RECEIVE_COUNT:
         yield making.outcome(resource, State.EXISTS, _redriven(dlq, redrive.max_receive_count))
     elif making.fixes:
-        _set(making, attributes, policy)
+        _set(making, queue, policy)
         yield making.outcome(resource, State.FIXED, f"{wanted}, not after {redrive.max_receive_count} any more")
     else:
         detail = f"{_redriven(dlq, redrive.max_receive_count)}: that buries healthy work; --fix makes it"
@@ -58,55 +58,45 @@ def _make_dlq(making: Making, dlq: QueueAddress, *, retention_s: int) -> Generat
     if dlq.account not in {None, making.account.number}:
         yield making.outcome(resource, State.EXISTS, f"in account {dlq.account}, not looked at")
         return making.account.queue_arn(dlq)
-    attributes = _attributes(making, dlq.name)
-    if attributes is None:
+    queue = find_queue(making.clients.sqs, dlq.name)
+    if queue is None:
         created = _create(making, dlq.name, {}, shape.DLQ_RETENTION_S)
         yield making.outcome(resource, State.CREATED, f"keeps messages {_days(shape.DLQ_RETENTION_S)}")
-        return created.get("QueueArn") or making.account.queue_arn(dlq)
-    kept_s = int(attributes["MessageRetentionPeriod"])
+        return created.arn if created else making.account.queue_arn(dlq)
+    kept_s = queue.retention_s
     if kept_s >= retention_s:
         yield making.outcome(resource, State.EXISTS, f"keeps messages {_days(kept_s)}")
     elif making.fixes:
-        _set(making, attributes, {"MessageRetentionPeriod": str(shape.DLQ_RETENTION_S)})
+        _set(making, queue, {"MessageRetentionPeriod": str(shape.DLQ_RETENTION_S)})
         detail = f"keeps messages {_days(shape.DLQ_RETENTION_S)}, not {_days(kept_s)} any more"
         yield making.outcome(resource, State.FIXED, detail)
     else:
         detail = f"keeps messages {_days(kept_s)}, its queue {_days(retention_s)}: dead letters vanish unseen"
         yield making.outcome(resource, State.DIFFERS, f"{detail}; --fix makes it {_days(shape.DLQ_RETENTION_S)}")
-    return attributes["QueueArn"]
+    return queue.arn
 
 
 def _days(seconds: int) -> str:
     return f"{seconds / shape.DAY_S:g} days"
 
 
-def _attributes(making: Making, name: str) -> dict[str, str] | None:
-    """Return a queue's attributes, its URL among them as ``QueueUrl``; None when there is no such queue."""
-    sqs = making.clients.sqs
-    try:
-        url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
-        answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-    except ClientError as error:
-        if code_of(error) in shape.NO_QUEUE:
-            return None
-        raise
-    return {**dict[Any, str](answer["Attributes"]), "QueueUrl": url}
-
-
-def _create(making: Making, name: str, attributes: dict[str, str], retention_s: int) -> dict[str, str]:
-    """Create a queue and wait until SQS knows it; return its attributes, none when rehearsed."""
+def _create(making: Making, name: str, attributes: dict[str, str], retention_s: int) -> Queue | None:
+    """Create a queue and wait until SQS knows it; return it, None when rehearsed."""
     if making.is_rehearsed:
-        return {}
+        return None
     common = {"MessageRetentionPeriod": str(retention_s), "SqsManagedSseEnabled": "true"}
-    making.clients.sqs.create_queue(QueueName=name, Attributes=dict[Any, str](common | attributes))
+    with understood(f"creating queue {name}"):
+        making.clients.sqs.create_queue(QueueName=name, Attributes=dict[Any, str](common | attributes))
     for _ in range(NEW_QUEUE_POLLS):
-        if (known := _attributes(making, name)) is not None:
+        if (known := find_queue(making.clients.sqs, name)) is not None:
             return known
         making.say(f"waiting for queue {name}")
         making.pause(POLL_S)
     raise Unavailable(f"queue {name} was created but SQS does not know it yet: run setup again in a minute")
 
 
-def _set(making: Making, queue: dict[str, str], attributes: dict[str, str]) -> None:
-    if not making.is_rehearsed:
-        making.clients.sqs.set_queue_attributes(QueueUrl=queue["QueueUrl"], Attributes=dict[Any, str](attributes))
+def _set(making: Making, queue: Queue, attributes: dict[str, str]) -> None:
+    if making.is_rehearsed:
+        return
+    with understood(f"changing queue {queue.url}"):
+        making.clients.sqs.set_queue_attributes(QueueUrl=queue.url, Attributes=dict[Any, str](attributes))

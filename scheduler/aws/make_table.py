@@ -8,6 +8,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from scheduler.aws import shape
+from scheduler.aws.answers import understood
+from scheduler.aws.described import Table, read_expiry, read_table
 from scheduler.aws.errors import code_of
 from scheduler.aws.making import POLL_S, Making, Outcome, State
 
@@ -26,20 +28,21 @@ def make_table(making: Making, name: str) -> Iterator[Outcome]:
         detail = f"{fault}, which cannot be changed: name another table in conf.ini"
         yield making.outcome(f"table {name}", State.DIFFERS, detail)
         return
-    yield making.outcome(f"table {name}", State.EXISTS, f"key {shape.schema(table)['HASH']}")
+    yield making.outcome(f"table {name}", State.EXISTS, f"key {table.key['HASH']}")
     wait_until_active(making, name)  # a table that is being changed takes no other change
     yield _index(making, name, table)
     yield expiry(making, name, is_new=False)
 
 
-def describe(making: Making, name: str) -> dict[str, Any] | None:
-    """Return a table's description, None when there is none."""
-    try:
-        return dict(making.clients.dynamodb.describe_table(TableName=name)["Table"])
-    except ClientError as error:
-        if code_of(error) == "ResourceNotFoundException":
-            return None
-        raise
+def describe(making: Making, name: str) -> Table | None:
+    """Return what a table is like, None when there is none. Raises Unavailable."""
+    with understood(f"describing table {name}"):
+        try:
+            return read_table(making.clients.dynamodb.describe_table(TableName=name)["Table"])
+        except ClientError as error:
+            if code_of(error) == "ResourceNotFoundException":
+                return None
+            raise
 
 
 def _create(making: Making, name: str) -> str:
@@ -59,11 +62,12 @@ def create(making: Making, name: str, definition: Mapping[str, Any]) -> str:
     """Create a table and wait for it; return what the outcome must add when that takes longer."""
     if making.is_rehearsed:
         return ""
-    try:
-        making.clients.dynamodb.create_table(TableName=name, **definition)
-    except ClientError as error:
-        if code_of(error) != "ResourceInUseException":  # another setup was faster
-            raise
+    with understood(f"creating table {name}"):
+        try:
+            making.clients.dynamodb.create_table(TableName=name, **definition)
+        except ClientError as error:
+            if code_of(error) != "ResourceInUseException":  # another setup was faster
+                raise
     return wait_until_active(making, name)
 
 
@@ -86,33 +90,31 @@ def wait_until_active(making: Making, name: str) -> str:
     if making.is_rehearsed:
         return ""
     for _ in range(max(1, int(making.wait_s / POLL_S))):
-        table = describe(making, name) or {}
-        indexes: list[Any] = table.get("GlobalSecondaryIndexes") or []
-        if table.get("TableStatus") == "ACTIVE" and all(index["IndexStatus"] == "ACTIVE" for index in indexes):
+        table = describe(making, name)
+        if table is not None and table.is_settled:
             return ""
         making.say(f"waiting for table {name} to become active")
         making.pause(POLL_S)
     return "; AWS is still building it"
 
 
-def _index(making: Making, name: str, table: Mapping[str, Any]) -> Outcome:
+def _index(making: Making, name: str, table: Table) -> Outcome:
     resource = f"table {name} index"
     if fault := shape.index_fault(table):
         return making.outcome(resource, State.DIFFERS, f"{shape.INDEX}: {fault}; {BY_HAND}")
     if index := shape.find_index(table):
-        detail = f"{shape.INDEX}, projection {index['Projection']['ProjectionType']}"
-        return making.outcome(resource, State.EXISTS, detail)
+        return making.outcome(resource, State.EXISTS, f"{shape.INDEX}, projection {index.projection}")
     still = ""
     if not making.is_rehearsed:
         create = _index_definition()
-        if table.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED") == "PROVISIONED":
-            units = ("ReadCapacityUnits", "WriteCapacityUnits")
-            create["ProvisionedThroughput"] = {unit: table["ProvisionedThroughput"][unit] for unit in units}
+        if table.provisioned is not None:
+            create["ProvisionedThroughput"] = dict(table.provisioned)
         change: dict[str, Any] = {
-            "AttributeDefinitions": _definitions(shape.attribute_types(table)),
+            "AttributeDefinitions": _definitions(table.types),
             "GlobalSecondaryIndexUpdates": [{"Create": create}],
         }
-        making.clients.dynamodb.update_table(TableName=name, **change)
+        with understood(f"adding an index to table {name}"):
+            making.clients.dynamodb.update_table(TableName=name, **change)
         still = wait_until_active(making, name)
     return making.outcome(resource, State.ADDED, f"{shape.INDEX}{still}")
 
@@ -121,15 +123,16 @@ def expiry(making: Making, name: str, *, is_new: bool) -> Outcome:
     """Have the table's items expire by our attribute."""
     resource, dynamodb = f"table {name} expiry", making.clients.dynamodb
     if not is_new:
-        found = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
-        if found.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}:
-            attribute = found.get("AttributeName", "")
-            if attribute == shape.TTL_ATTRIBUTE:
-                return making.outcome(resource, State.EXISTS, f"by {attribute}")
+        with understood(f"asking whether the items of table {name} expire"):
+            attribute = read_expiry(dynamodb.describe_time_to_live(TableName=name))
+        if attribute == shape.TTL_ATTRIBUTE:
+            return making.outcome(resource, State.EXISTS, f"by {attribute}")
+        if attribute is not None:
             detail = f"records expire by {attribute}, not by {shape.TTL_ATTRIBUTE}; {BY_HAND}"
             return making.outcome(resource, State.DIFFERS, detail)
     if not making.is_rehearsed:
-        dynamodb.update_time_to_live(
-            TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": shape.TTL_ATTRIBUTE}
-        )
+        with understood(f"having the items of table {name} expire"):
+            dynamodb.update_time_to_live(
+                TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": shape.TTL_ATTRIBUTE}
+            )
     return making.outcome(resource, State.ADDED, f"by {shape.TTL_ATTRIBUTE}")

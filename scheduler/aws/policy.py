@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scheduler.aws import shape
 from scheduler.aws.addresses import Account, QueueAddress, dlq_name, read_queue
-from scheduler.aws.errors import translated
+from scheduler.aws.find_queue import find_queue
 from scheduler.aws.operator_clients import OperatorClients
 from scheduler.config_sections import Aws
+from scheduler.domain.errors import Unavailable
 
 
 def worker_policy(
@@ -71,12 +71,9 @@ def ask_dlqs(clients: OperatorClients, queues: Sequence[str]) -> dict[str, Queue
     """Return the dead-letter queues that `queues` have now, by name or URL of each. Raises Unavailable."""
     found: dict[str, QueueAddress] = {}
     for configured in queues:
-        with translated(f"asking queue {configured} for its dead-letter queue"):
-            url = configured
-            if "/" not in configured:
-                url = clients.sqs.get_queue_url(QueueName=configured)["QueueUrl"]
-            answer = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
-        attributes: dict[Any, str] = dict(answer.get("Attributes", {}))
-        if redrive := shape.redrive(attributes):
-            found[configured] = redrive.dlq
+        queue = find_queue(clients.sqs, configured)
+        if queue is None:
+            raise Unavailable(f"there is no queue {configured}")
+        if queue.redrive is not None:
+            found[configured] = queue.redrive.dlq
     return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from scheduler.aws.addresses import MAX_QUEUE_NAME_CHARS, dlq_name, read_queue, region_fault
-from scheduler.aws.errors import translated
 from scheduler.aws.make_bucket import make_bucket
 from scheduler.aws.make_queue import make_queue
 from scheduler.aws.make_state_table import make_state_table
@@ -50,8 +49,7 @@ def set_up(
 
 def _guarded(making: Making, resource: str, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
     try:
-        with translated("setup"):
-            yield from outcomes
+        yield from outcomes
     except AccessDenied as error:
         yield making.outcome(resource, State.REFUSED, error.message)
     except Unavailable as error:

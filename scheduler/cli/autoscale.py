@@ -54,11 +54,14 @@ def _run(leader: Leader, *, as_json: bool) -> None:
     """Tick for ever; what AWS refuses is logged by the leader or here, and tried again."""
     pause = threading.Event()
     while True:
+        pause_s = TICK_S
         try:
-            _tell(leader.tick(), as_json=as_json)
+            outcome = leader.tick()
+            _tell(outcome, as_json=as_json)
+            pause_s = outcome.next_s
         except Unavailable as error:
             click.echo(f"error: {error.message}", err=True)
-        pause.wait(TICK_S)
+        pause.wait(pause_s)
 
 
 def _tell(outcome: Outcome, *, as_json: bool) -> None:

@@ -15,10 +15,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from scheduler import config
+from scheduler.cli.failure import Failure
+from scheduler.cli.options import json_option
 from scheduler.cli.supervise import supervisor_command
-from scheduler.domain.errors import ConfigError
-
-WRONG_CONFIGURATION = 2
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -30,7 +29,6 @@ def _config_option(explanation: str) -> Callable[[_Command], _Command]:
 
 
 _file_option = _config_option(f"The file; else ${config.FILE_VARIABLE}, else ./{config.DEFAULT_FILE}.")
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group("config")
@@ -46,30 +44,36 @@ def config_group() -> None:
 
 @config_group.command()
 @_file_option
-@_json_option
+@json_option
 def check(file: Path | None, as_json: bool) -> None:
     """Tell everything that is wrong with the configuration.
 
-    Exit code 0 when nothing is, 2 otherwise, with one line for each problem.
+    Exit code 0 when nothing is, 2 otherwise, with one line for each problem. A value that is still the template's
+    example is warned about.
 
     \b
     Example:
       sd-scheduler config check -c /etc/sd-scheduler/conf.ini
     """  # \b is click's own mark for lines that are not to be wrapped
-    settings = _load(file, as_json=as_json)
+    settings = config.load(file, os.environ)
+    examples = config.left_as_examples(settings)
     if as_json:
-        click.echo(json.dumps({"ok": True, "file": settings.file and str(settings.file), "problems": []}, indent=2))
+        file_read = settings.file and str(settings.file)
+        told = {"ok": True, "file": file_read, "problems": [], "left_as_examples": examples}
+        click.echo(json.dumps(told, indent=2))
         return
     rows = config.effective(settings)
     given = [row.source for row in rows if row.source != "default"]
     in_file = sum(":" in source for source in given)
     read = f"{in_file} keys from {settings.file}" if settings.file else "no file read"
     click.echo(f"OK: {read}, {len(given) - in_file} from the environment, {len(rows) - len(given)} by default")
+    for key in examples:
+        click.secho(f"warning: [aws] {key} is still the template's example: write your own", err=True, fg="yellow")
 
 
 @config_group.command()
 @_file_option
-@_json_option
+@json_option
 def show(file: Path | None, as_json: bool) -> None:
     """Print every setting in effect and where it comes from, secrets hidden.
 
@@ -78,7 +82,7 @@ def show(file: Path | None, as_json: bool) -> None:
       sd-scheduler config show
       sd-scheduler config show --json | jq -r .aws.s3_bucket.value
     """  # \b is click's own mark for lines that are not to be wrapped
-    rows = config.effective(_load(file, as_json=as_json)) + _endpoints(os.environ)
+    rows = config.effective(config.load(file, os.environ)) + _endpoints(os.environ)
     if as_json:
         sections: dict[str, dict[str, dict[str, str]]] = {}
         for row in rows:
@@ -111,23 +115,8 @@ def template(file: Path | None, form: str) -> None:
         with file.open("x", encoding="utf-8") as new:
             new.write(text)
     except OSError as error:
-        raise click.ClickException(f"{file}: {error.strerror}") from None
+        raise Failure(f"{file}: {error.strerror}", kind="disk") from None
     click.echo(f"wrote {file}", err=True)
-
-
-def _load(file: Path | None, *, as_json: bool) -> config.Settings:
-    """Load the configuration, or print its problems and exit."""
-    try:
-        return config.load(file, os.environ)
-    except ConfigError as error:
-        problems = error.problems
-    if as_json:
-        click.echo(json.dumps({"ok": False, "problems": problems}, indent=2))
-    else:
-        for problem in problems:
-            click.echo(problem, err=True)
-        click.secho(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", err=True, fg="red")
-    raise SystemExit(WRONG_CONFIGURATION)
 
 
 def _endpoints(environ: Mapping[str, str]) -> list[config.Shown]:

@@ -15,23 +15,24 @@ from scheduler import config as configuration
 from scheduler.aws import checks, operator_clients
 from scheduler.aws.checking import Finding, Verdict, fail, ok, skipped
 from scheduler.cli import host_checks
+from scheduler.cli.failure import FAILED, WRONG_USE
 from scheduler.cli.listing import Row, show
+from scheduler.cli.options import config_option, json_option
 from scheduler.cli.policy import print_policy
 from scheduler.config import Settings
 from scheduler.domain.clock import SystemClock
-from scheduler.domain.errors import AccessDenied, ConfigError, Unavailable
+from scheduler.domain.errors import ConfigError, Unavailable
 from scheduler.observe import logging
 
-WELL, ILL, WRONG_CONFIGURATION, REFUSED = 0, 1, 2, 3
 REPOSITORY = Path(__file__).parents[2]
 
 
-@click.command("doctor")
-@click.option("-c", "--config", type=click.Path(path_type=Path), help="Default: $SCHEDULER_CONFIG, else ./conf.ini.")
+@click.command("doctor", short_help="Check all that the daemon needs.")
+@config_option
 @click.option(
     "--print-policy", "policy", is_flag=True, help="Print the IAM policy that a worker needs, and do no more."
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON for machines.")
+@json_option
 def doctor_command(config: Path | None, policy: bool, as_json: bool) -> None:
     """Check the configuration, credentials, each permission used, queues, table, bucket, engines, disk and clock.
 
@@ -53,17 +54,12 @@ def doctor_command(config: Path | None, policy: bool, as_json: bool) -> None:
       sd-scheduler doctor --print-policy > policy.json
     """
     if policy:
-        settings = configuration.load(config, os.environ)
-        try:
-            print_policy(settings)
-        except AccessDenied as error:
-            click.echo(f"error: {error.message}", err=True)
-            sys.exit(REFUSED)
+        print_policy(configuration.load(config, os.environ))
         return
     examination = _Examination(_findings(config))
     if as_json:
         found = [asdict(finding) for finding in examination]
-        click.echo(json.dumps({"ok": examination.exit_code == WELL, "checks": found}, indent=2))
+        click.echo(json.dumps({"ok": examination.exit_code == 0, "checks": found}, indent=2))
     else:
         rows = (
             Row(subject=each.check, state=each.verdict, text=each.found, advice=each.advice) for each in examination
@@ -77,12 +73,12 @@ class _Examination:
     """Passes findings on, and remembers what they come to."""
 
     findings: Iterable[Finding]
-    exit_code: int = WELL
+    exit_code: int = 0
 
     def __iter__(self) -> Iterator[Finding]:
         for finding in self.findings:
             if finding.verdict is Verdict.FAIL:
-                wrong = WRONG_CONFIGURATION if finding.check == "configuration" else ILL
+                wrong = WRONG_USE if finding.check == "configuration" else FAILED
                 self.exit_code = max(self.exit_code, wrong)
             yield finding
 

@@ -66,7 +66,7 @@ def show_command(config: Path | None, local: bool, as_json: bool) -> None:
     elif sys.stdout.isatty():
         from rich.console import Console  # noqa: PLC0415  # rich is loaded for a terminal only
 
-        Console().print(_table(found))
+        Console().print(fleet_table(found))
     else:
         click.echo("\n".join(_plain(found)))
 
@@ -88,10 +88,10 @@ def watch_command(config: Path | None, local: bool, as_json: bool) -> None:
         return
     from rich.live import Live  # noqa: PLC0415  # rich is loaded for a terminal only
 
-    with Live(_table(_look(parts)), auto_refresh=False, screen=False) as live:
+    with Live(fleet_table(_look(parts)), auto_refresh=False, screen=False) as live:
         while True:
             time.sleep(WATCH_S)
-            live.update(_table(_look(parts)), refresh=True)
+            live.update(fleet_table(_look(parts)), refresh=True)
 
 
 @fleet_group.command("why")
@@ -234,7 +234,8 @@ def _plain(found: FleetReport) -> list[str]:
     return lines
 
 
-def _table(found: FleetReport) -> RenderableType:
+def fleet_table(found: FleetReport) -> RenderableType:
+    """Return a report as a person sees it at a terminal."""
     from rich.console import Group  # noqa: PLC0415  # rich is loaded for a terminal only
     from rich.table import Table  # noqa: PLC0415  # as above
     from rich.text import Text  # noqa: PLC0415  # as above

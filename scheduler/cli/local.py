@@ -17,9 +17,11 @@ from rich.live import Live
 from rich.table import Column, Table
 
 from scheduler.app import Scheduler
+from scheduler.cli.fleet_demo import run_fleet_demo
 from scheduler.config import load
 from scheduler.engines.build import build_engines
 from scheduler.local import contact_sheet, demo
+from scheduler.local.hangup import end_at_hangup
 from scheduler.local.world import CHECKPOINTS, LocalWorld
 from scheduler.observe import logging
 from scheduler.session import open_session
@@ -29,12 +31,15 @@ DEMO_LIMIT_S = 180.0
 STYLES = {"completed": "green", "failed": "red", "processing": "yellow", "cancelled": "magenta"}
 
 
-@click.command("local")
+@click.command("local", short_help="Run everything on this machine: no AWS, no GPU.")
 @click.option("--demo", "is_demo", is_flag=True, help="Run a dozen tasks, show what came of them, and end.")
+@click.option("--demo-fleet", "is_fleet_demo", is_flag=True, help="Show a fleet grow with a burst and go when idle.")
 @click.option("--seconds-per-step", default=0.05, show_default=True, help="How slow the stand-in engine is.")
 @click.option("--switch-seconds", default=1.0, show_default=True, help="How long it takes to load a checkpoint.")
 @click.option("--health-port", default=0, help="Where /health answers; default: any free port.")
-def local_command(is_demo: bool, seconds_per_step: float, switch_seconds: float, health_port: int) -> None:
+def local_command(
+    is_demo: bool, is_fleet_demo: bool, seconds_per_step: float, switch_seconds: float, health_port: int
+) -> None:
     """Run the scheduler with moto as AWS and a stand-in as the SD WebUI, all on loopback, state under .local/.
 
     The stand-in paints a picture from prompt and seed; it is no Stable Diffusion, but it behaves like its server.
@@ -45,8 +50,13 @@ def local_command(is_demo: bool, seconds_per_step: float, switch_seconds: float,
       sd-scheduler task submit --local --prompt "a lighthouse at dusk" --wait
     \b
       sd-scheduler local --demo     submits a dozen tasks itself; exit 0 if all went as it should
+      sd-scheduler local --demo-fleet
     """
+    end_at_hangup()
     world = LocalWorld(FOLDER, seconds_per_step=seconds_per_step, switch_s=switch_seconds, health_port=health_port)
+    if is_fleet_demo:
+        with world:
+            sys.exit(run_fleet_demo(world, FOLDER))
     with world, contextlib.ExitStack() as stack:
         settings = load(world.config, os.environ)
         if is_demo:

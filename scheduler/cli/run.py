@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
+from scheduler.cli.options import config_option, refuse_both
+
 
 @click.command("run")
-@click.option("-c", "--config", type=click.Path(path_type=Path), help="Default: $SCHEDULER_CONFIG, else ./conf.ini.")
+@config_option
 @click.option("--local", is_flag=True, help="Without AWS and GPU: the same as `sd-scheduler local`.")
 def run_command(config: Path | None, local: bool) -> None:
     """Work until SIGTERM or Ctrl-C: poll, render, store, record.
@@ -22,6 +24,7 @@ def run_command(config: Path | None, local: bool) -> None:
       sd-scheduler run -c /etc/sd-scheduler/conf.ini
     """
     if local:
+        refuse_both(config)
         from scheduler.cli.local import local_command  # noqa: PLC0415 - brings the emulator, which hosts do not have
 
         sys.exit(local_command.main(args=[], standalone_mode=False))

@@ -6,10 +6,9 @@ import fcntl
 import os
 from pathlib import Path
 
+from scheduler.cli.options import refuse_both
 from scheduler.config import Settings, load
 from scheduler.domain.errors import Unavailable
-from scheduler.session import Session as Session  # noqa: PLC0414 - its users import it from here
-from scheduler.session import open_session as open_for
 
 LOCAL_CONFIG = Path(".local/conf.ini")
 LOCAL_ENVIRONMENT = Path(".local/environment")
@@ -38,9 +37,7 @@ def _runs() -> bool:
 
 def load_settings(config: Path | None, *, local: bool) -> Settings:
     """Return the configuration meant; with `local`, this process is then led to local mode's AWS. Raises ConfigError."""
-    return load(enter_local() if local else config, os.environ)
-
-
-def open_session(config: Path | None, *, local: bool) -> Session:
-    """Return a session by the configuration meant. Raises ConfigError, Unavailable."""
-    return open_for(load_settings(config, local=local))
+    if local:
+        refuse_both(config)
+        config = enter_local()
+    return load(config, os.environ)

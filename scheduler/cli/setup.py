@@ -17,21 +17,21 @@ from scheduler.aws.addresses import Account
 from scheduler.aws.errors import translated
 from scheduler.aws.making import Making, Outcome, State
 from scheduler.aws.resources import name_faults, set_up
+from scheduler.cli.failure import FAILED, REFUSED
 from scheduler.cli.listing import Row, show
+from scheduler.cli.options import config_option, json_option
 from scheduler.cli.policy import print_policy
-from scheduler.domain.errors import AccessDenied, ConfigError
-
-DONE, FAILED, REFUSED = 0, 1, 3
+from scheduler.domain.errors import ConfigError
 
 
-@click.command("setup")
-@click.option("-c", "--config", type=click.Path(path_type=Path), help="Default: $SCHEDULER_CONFIG, else ./conf.ini.")
+@click.command("setup", short_help="Make queues, table and bucket.")
+@config_option
 @click.option("--dry-run", is_flag=True, help="Change nothing; tell what would be done.")
 @click.option("--fix", is_flag=True, help="Also mend what is there and differs, where AWS lets it be mended in place.")
 @click.option(
     "--print-policy", "policy", is_flag=True, help="Print the IAM policy that a worker needs, and do no more."
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON for machines.")
+@json_option
 def setup_command(config: Path | None, dry_run: bool, fix: bool, policy: bool, as_json: bool) -> None:
     """Make the queues with their dead-letter queues, the table and the bucket that the configuration names.
 
@@ -56,15 +56,19 @@ def setup_command(config: Path | None, dry_run: bool, fix: bool, policy: bool, a
     aws = settings.aws
     if faults := name_faults(aws.sqs_queue_url, aws.aws_region):
         raise ConfigError(faults)
-    try:
-        if policy:
-            print_policy(settings)
-            return
-        making = _making(aws.aws_region, is_rehearsed=dry_run, fixes=fix)
-    except AccessDenied as error:
-        click.echo(f"error: {error.message}", err=True)
-        sys.exit(REFUSED)
-    told = _Told(set_up(making, queues=aws.sqs_queue_url, table=aws.dynamodb_table, bucket=aws.s3_bucket))
+    if policy:
+        print_policy(settings)
+        return
+    making = _making(aws.aws_region, is_rehearsed=dry_run, fixes=fix)
+    told = _Told(
+        set_up(
+            making,
+            queues=aws.sqs_queue_url,
+            table=aws.dynamodb_table,
+            bucket=aws.s3_bucket,
+            state_table=settings.state_table if settings.autoscaling.fleet_id else None,
+        )
+    )
     if as_json:
         _print_json(told, making)
     else:
@@ -79,7 +83,7 @@ class _Told:
     """Passes outcomes on, and remembers what they come to."""
 
     outcomes: Iterable[Outcome]
-    exit_code: int = DONE
+    exit_code: int = 0
 
     def __iter__(self) -> Iterator[Outcome]:
         for outcome in self.outcomes:

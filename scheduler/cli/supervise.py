@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
 from scheduler import config
-from scheduler.domain.errors import ConfigError
+from scheduler.cli.failure import Failure
 from scheduler.supervisor_program import program
-
-_WRONG_CONFIGURATION = 2
 
 
 @click.command("supervisor")
@@ -40,17 +37,11 @@ def supervisor_command(file: Path | None, output: Path | None) -> None:
     Example:
       sd-scheduler config supervisor -o deploy/supervisord/api-scheduler.conf
     """  # \b is click's own mark for lines that are not to be wrapped
-    try:
-        settings = config.load(file, os.environ)
-    except ConfigError as error:
-        for problem in error.problems:
-            click.echo(problem, err=True)
-        sys.exit(_WRONG_CONFIGURATION)
-    text = program(settings.scheduler.stop_grace_s)
+    text = program(config.load(file, os.environ).scheduler.stop_grace_s)
     if output is None:
         click.echo(text, nl=False)
         return
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise click.ClickException(f"{output}: {error.strerror}") from None
+        raise Failure(f"{output}: {error.strerror}", kind="disk") from None

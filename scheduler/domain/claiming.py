@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeGuard
 
 from scheduler.domain.retry import MAX_BACKOFF_S
 from scheduler.domain.task import Task
@@ -44,7 +44,20 @@ class Refused:
 
 
 NUMBERS = ("attempt", "eta_s", "finished_at", "first_try_at", "lease_until", "run_no", "runs", "tries")
+TEXTS = ("status", "taskStatus")
 FINAL = frozenset({"completed", "failed", "cancelled"})
+
+
+def is_number(value: object) -> TypeGuard[int | float | Decimal]:
+    """Tell whether an attribute is a number to DynamoDB, for which true and false are none."""
+    return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
+
+
+def _is_foreign(record: Mapping[str, Any]) -> bool:
+    """Tell whether attributes of ours have types that we never write: no condition of a claim could ever hold."""
+    return any(not is_number(record[name]) for name in NUMBERS if name in record) or any(
+        not isinstance(record[name], str) for name in TEXTS if name in record
+    )
 
 
 def judge(
@@ -56,8 +69,8 @@ def judge(
     """
     if record is None:
         return Refusal.MISSING if task.by_reference else Refusal.CHANGED
-    if any(not isinstance(record.get(name, 0), (int, float, Decimal)) for name in NUMBERS):
-        return Refusal.CONFLICT  # somebody else's record under our key
+    if _is_foreign(record):
+        return Refusal.CONFLICT
     status = record.get("status")
     if record.get("owner") == owner and status == "processing":
         return Refusal.OURS
@@ -73,9 +86,9 @@ def judge(
         return Refusal.CONFLICT  # no record of ours, so that no claim can ever succeed on it
     if status == "processing" and float(record.get("lease_until", 0)) > now:
         return Refusal.ELSEWHERE
-    if record.get("cancel_requested"):
+    if record.get("cancel_requested", False) is not False:  # whatever else is there: a claim asks for no mark at all
         return Refusal.CANCELLED
-    if int(record.get("runs", 0)) >= max_runs:
+    if record.get("runs", 0) >= max_runs:
         return Refusal.EXHAUSTED
     return Refusal.CHANGED
 

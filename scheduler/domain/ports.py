@@ -60,9 +60,6 @@ class Answer(Protocol):
         quietly did something other than what the task asked and always will.
         """
 
-    def close(self) -> None:
-        """Throw the answer away unread."""
-
 
 class Engine(Protocol):
     """One GPU's image server. `generate` and `golden` take as long as a render; only the engine's own thread

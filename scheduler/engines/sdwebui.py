@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import structlog
 
 from scheduler.domain.errors import (
     Counts,
@@ -26,11 +28,13 @@ from scheduler.engines.sdwebui_answer import SdWebUiAnswer
 from scheduler.engines.sdwebui_catalogue import Catalogue
 from scheduler.engines.sdwebui_errors import classify
 from scheduler.engines.sdwebui_payload import choose_sampler, draft, encode, one_at_a_time
+from scheduler.engines.sdwebui_progress import Jobs
 from scheduler.sd_api_client import ROOT, AnswerTimedOut, EngineResponse, NoSuchRoute, SdApiClient
+
+log = structlog.get_logger()
 
 INTERRUPT_GRACE_S = 30.0
 """How long an engine may take to obey an interrupt before it counts as hung."""
-POLL_S = 0.1
 MAX_ERROR_BYTES = 1 << 20
 GOLDEN = {"prompt": "golden", "steps": 1, "width": 64, "height": 64, "seed": 1}
 _RENDERS = frozenset({TaskType.TXT2IMG, TaskType.IMG2IMG})
@@ -63,7 +67,7 @@ class SdWebUiEngine:
         self._clock = clock
         self._max_pixels = max_pixels
         self._restart_command = RestartCommand(restart_command, clock)
-        self._sleep = sleep
+        self._jobs = Jobs(client, clock, sleep)
         self._catalogue = Catalogue(client, clock)
         # Guards `_current` and is held while an interrupt is sent: none can hit a run that came after.
         self._run_lock = threading.Lock()
@@ -98,15 +102,10 @@ class SdWebUiEngine:
         if current is None or not current.is_posted:
             return None
         try:
-            said = self._client.progress()
+            job = self._jobs.look()
         except EngineDown:
             return None
-        state = _state(said)
-        if _is_idle(said):
-            return None
-        percent = max(0, min(100, round(100 * _number(said.get("progress")))))
-        eta_s = max(0, min(86400, round(_number(said.get("eta_relative")))))
-        return Progress(percent, max(0, int(_number(state.get("sampling_step")))), eta_s)
+        return None if job.is_idle else job.progress
 
     # before the run
 
@@ -116,7 +115,7 @@ class SdWebUiEngine:
         checkpoint = sampler = None
         if task.task_type in _RENDERS:
             self._catalogue.ensure()
-            checkpoint = self._choose_checkpoint(task, made.body)
+            checkpoint = self._catalogue.choose(task, made.body)
             sampler = choose_sampler(made.body, self._catalogue.samplers)
         body = encode(made.body)
         return PreparedRun(
@@ -145,7 +144,9 @@ class SdWebUiEngine:
         with self._run_lock:
             self._current = current
         try:
-            self._await_idle(current, deadline_s)
+            if self._may_be_busy:
+                self._jobs.await_idle(within_s=deadline_s, is_interrupted=lambda: current.is_interrupted)
+                self._may_be_busy = False
             with self._run_lock:
                 if current.is_interrupted:
                     raise Interrupted
@@ -180,12 +181,21 @@ class SdWebUiEngine:
     # after failures
 
     def free_memory(self) -> None:
-        """See the port."""
+        """See the port. The log tells what it brought: memory that stays taken is held by something else."""
         self._loaded = None
+        before = self._gpu_memory()
         try:
             self._client.unload_checkpoint()
         except NoSuchRoute:
             self._client.options()  # a build that cannot unload; or no engine at all, which this tells
+        after = self._gpu_memory()
+        log.info(
+            "engine_memory_freed",
+            engine=self.name,
+            free_before_bytes=before.get("free"),
+            free_bytes=after.get("free"),
+            total_bytes=after.get("total"),
+        )
 
     def golden(self, *, deadline_s: float) -> None:
         """See the port."""
@@ -211,21 +221,6 @@ class SdWebUiEngine:
 
     # inside
 
-    def _choose_checkpoint(self, task: Task, body: dict[str, Any]) -> str | None:
-        """Put the engine's title of the wanted checkpoint into `body`; return it, None if none is named.
-
-        The engine's own option is never touched: it would outlive the task, and decide for tasks that name none.
-        """
-        overrides = dict(body.get("override_settings") or {})
-        asked, field = overrides.pop("sd_model_checkpoint", None), "payload.override_settings.sd_model_checkpoint"
-        if not asked:
-            asked, field = task.checkpoint, "checkpoint"
-        if not asked:
-            return None
-        title = self._catalogue.find(str(asked), field).title
-        body["override_settings"] = overrides | {"sd_model_checkpoint": title}
-        return title
-
     def _post(self, current: _Current, deadline_s: float, on_sent: Callable[[], None] | None) -> EngineResponse:
         run = current.run
         self._posts += 1
@@ -248,55 +243,14 @@ class SdWebUiEngine:
     def _overdue(self, current: _Current, deadline_s: float) -> SchedulerError:
         """Interrupt a run past its deadline, wait for the engine to obey, and say what became of it."""
         self._may_be_busy = True
-        stamp = self._job_stamp()
+        stamp = self._jobs.stamp()  # when it changes, the engine is at another's job
         with self._run_lock:
             self._send_interrupt()
-        give_up_s = self._clock.monotonic() + INTERRUPT_GRACE_S
-        while self._clock.monotonic() < give_up_s:
-            try:
-                said = self._client.progress()
-            except NoSuchRoute:
-                break
-            except EngineDown:
-                pass
-            else:
-                # Another job than the one at the deadline is other people's.
-                if _is_idle(said) or (stamp is not None and _state(said).get("job_timestamp") != stamp):
-                    ended = f"it ran longer than task_deadline_s ({deadline_s:g} s) and was interrupted"
-                    return Interrupted() if current.is_interrupted else DeadlineExceeded(ended)
-            self._sleep(POLL_S)
+        ran = f"it ran longer than task_deadline_s ({deadline_s:g} s)"
+        if self._jobs.has_ended(stamp, within_s=INTERRUPT_GRACE_S):
+            return Interrupted() if current.is_interrupted else DeadlineExceeded(f"{ran} and was interrupted")
         self._forget()
-        return EngineHung(
-            f"it ran longer than task_deadline_s ({deadline_s:g} s), and the engine did not stop "
-            f"{INTERRUPT_GRACE_S:g} s after an interrupt"
-        )
-
-    def _await_idle(self, current: _Current, deadline_s: float) -> None:
-        """Wait until nothing that was posted earlier can still run.
-
-        Raises EngineDown, Interrupted, or EngineHung (which costs the task nothing) after a whole deadline.
-        """
-        if not self._may_be_busy:
-            return
-        give_up_s = self._clock.monotonic() + deadline_s
-        stamp, is_first = None, True
-        while not current.is_interrupted:
-            try:
-                said = self._client.progress()
-            except NoSuchRoute:
-                self._client.options()  # a build that does not tell; or no engine at all, which this tells
-                break
-            now_running = _state(said).get("job_timestamp")
-            # Another job than the first seen is other people's: the engine takes them one after the other.
-            if _is_idle(said) or (not is_first and now_running != stamp):
-                break
-            stamp, is_first = now_running, False
-            if self._clock.monotonic() >= give_up_s:
-                raise EngineHung(f"the engine is still at an earlier job after {deadline_s:g} s", counts=Counts.NOTHING)
-            self._sleep(POLL_S)
-        else:
-            raise Interrupted
-        self._may_be_busy = False
+        return EngineHung(f"{ran}, and the engine did not stop {INTERRUPT_GRACE_S:g} s after an interrupt")
 
     def _refused(self, run: PreparedRun, response: EngineResponse) -> SchedulerError:
         """Return what an answer other than 200 means."""
@@ -325,11 +279,14 @@ class SdWebUiEngine:
             return False
         return True
 
-    def _job_stamp(self) -> Any:
+    def _gpu_memory(self) -> dict[str, Any]:
+        """Return the bytes of the GPU's memory, `free` and `total`; nothing where the engine does not tell."""
         try:
-            return _state(self._client.progress()).get("job_timestamp")
+            cuda = self._client.memory().get("cuda")
         except EngineDown:
-            return None
+            return {}
+        system = cuda.get("system") if isinstance(cuda, dict) else None
+        return system if isinstance(system, dict) else {}
 
     def _learn(self, post: int, title: str | None, *, is_right: bool) -> None:
         """Take in which checkpoint made an answer, unless another run has begun since."""
@@ -341,17 +298,3 @@ class SdWebUiEngine:
     def _forget(self) -> None:
         self._catalogue.expire()
         self._loaded = None
-
-
-def _state(said: Mapping[str, Any]) -> Mapping[str, Any]:
-    state = said.get("state")
-    return state if isinstance(state, dict) else {}
-
-
-def _is_idle(said: Mapping[str, Any]) -> bool:
-    state = _state(said)
-    return not state.get("job") and not state.get("job_count")
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and abs(value) < 1e9 else 0.0

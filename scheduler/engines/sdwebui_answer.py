@@ -25,9 +25,6 @@ class Body(Protocol):
     def read(self, most_bytes: int) -> bytes | None:
         """Return them all, None if they are more; raises EngineLost."""
 
-    def close(self) -> None:
-        """Give them up."""
-
 
 class SdWebUiAnswer:
     """The answer to `run`. `learn` is told the title of the model that made it, and whether it was the right one."""
@@ -46,10 +43,6 @@ class SdWebUiAnswer:
         self._checkpoints = checkpoints
         self._max_pixels = max_pixels
         self._learn = learn
-
-    def close(self) -> None:
-        """Throw the answer away unread."""
-        self._body.close()
 
     def output(self) -> Output:
         """Return the pictures, each proved whole; see the port for what is raised."""

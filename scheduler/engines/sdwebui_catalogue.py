@@ -6,10 +6,15 @@ from typing import Any
 
 from scheduler.domain.errors import EngineDown, Rejected, Transient
 from scheduler.domain.ports import Clock
+from scheduler.domain.task import Task
 from scheduler.engines.sdwebui_names import Checkpoint, Checkpoints, Samplers
+from scheduler.held import wanted_checkpoint
 from scheduler.sd_api_client import NoSuchRoute, SdApiClient
 from scheduler.wire.json_body import shorten
 
+OPTION = "sd_model_checkpoint"
+"""The engine's setting that names the checkpoint."""
+OVERRIDE = f"payload.override_settings.{OPTION}"
 REFRESH_EVERY_S = 10.0
 REFRESH_TIMEOUT_S = 30.0
 """A refresh waits for the running job first."""
@@ -29,7 +34,7 @@ class Catalogue:
 
     def update(self) -> None:
         """Ask for the default checkpoint, and for the lists unless they are current. Raises EngineDown."""
-        option = self._client.options().get("sd_model_checkpoint")
+        option = self._client.options().get(OPTION)
         self._default = option if isinstance(option, str) and option else None
         if not self._is_current:
             self.checkpoints = Checkpoints(self._client.models())
@@ -51,6 +56,23 @@ class Catalogue:
         found = self.checkpoints.find(name) if name else None
         return found.title if found else name
 
+    def choose(self, task: Task, body: dict[str, Any]) -> str | None:
+        """Put the engine's title of the checkpoint that `task` wants into `body`; return it, None if it names none.
+
+        The engine's own option is never touched: it would outlive the task, and decide for tasks that name none.
+        Raises as `find` does.
+        """
+        overrides = dict(body.get("override_settings") or {})
+        asked = overrides.get(OPTION)
+        if asked and not isinstance(asked, str):
+            raise self._unknown(asked, OVERRIDE)
+        name = wanted_checkpoint(task)
+        if not name:
+            return None
+        title = self.find(name, OVERRIDE if asked else "checkpoint").title
+        body["override_settings"] = overrides | {OPTION: title}
+        return title
+
     def find(self, name: str, field: str) -> Checkpoint:
         """Return the checkpoint `name`, asking the engine to look again if need be.
 
@@ -64,11 +86,15 @@ class Catalogue:
         if found is None and self._refresh():
             found = self.checkpoints.find(name)
         if found is None:
-            raise Rejected(
-                f"{field} is {shorten(name)}: the engine has no such checkpoint; it has {self.checkpoints.near(name)}",
-                field=field,
-            )
+            raise self._unknown(name, field)
         return found
+
+    def _unknown(self, name: object, field: str) -> Rejected:
+        known = self.checkpoints.near(str(name))
+        return Rejected(
+            f"{field} is {shorten(name)}: the engine has no such checkpoint; it has {known}",
+            field=field,
+        )
 
     def _refresh(self) -> bool:
         """Make the engine read its folder again, but not often; return whether it did."""

@@ -4,6 +4,7 @@
 line, ``listening on http://127.0.0.1:PORT``, and serves until standard input ends or SIGTERM; then it stops the workers.
 In COMMAND and in values ``{id}`` stands for the worker's instance id. `GET /fleet`, `PUT /target` and `POST /end` are
 what `autoscale.fleets.local` asks. Like a Spot Fleet it replaces what ends while the target stays, and keeps an excess.
+Each worker has instance metadata of its own, and `POST /interrupt` takes one away as EC2 takes a Spot instance.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from socketserver import TCPServer
 from typing import Any
 
 from scheduler.autoscale.fleets.local import view_to_json
+from scheduler.domain.clock import SystemClock
 from scheduler.local.fleet_workers import Recipe, Workers
+from scheduler.local.metadata import LocalMetadata
 
 LISTENING = "listening on "
 TICK_S = 0.1
@@ -34,9 +37,10 @@ class FleetServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, workers: Workers, *, port: int = 0) -> None:
+    def __init__(self, workers: Workers, metadata: LocalMetadata, *, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.workers = workers
+        self.metadata = metadata
 
     def server_bind(self) -> None:
         """Bind without the look-up of a host name that the standard server does for a log we do not keep."""
@@ -60,10 +64,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {"error": "not found"})
 
     def do_PUT(self) -> None:
-        self._change("/target", self._set_target)
+        self._change({"/target": self._set_target})
 
     def do_POST(self) -> None:
-        self._change("/end", self._end)
+        self._change({"/end": self._end, "/interrupt": self._interrupt})
 
     def _set_target(self, order: Mapping[str, Any]) -> None:
         capacity = order["capacity"]
@@ -74,9 +78,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _end(self, order: Mapping[str, Any]) -> None:
         self.server.workers.end([str(each) for each in order["instance_ids"]], now=time.monotonic())
 
-    def _change(self, path: str, do: Callable[[Mapping[str, Any]], None]) -> None:
+    def _interrupt(self, order: Mapping[str, Any]) -> None:
+        """Announce to a worker that it is taken away, and take it away then."""
+        instance_id, in_s = str(order["instance_id"]), float(order["in_s"])
+        self.server.workers.reclaim(instance_id, at=time.monotonic() + in_s)
+        self.server.metadata.add(instance_id).interrupt(in_s)
+
+    def _change(self, ways: Mapping[str, Callable[[Mapping[str, Any]], None]]) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.path != path:
+        do = ways.get(self.path)
+        if do is None:
             self._answer(404, {"error": "not found"})
             return
         try:
@@ -107,13 +118,17 @@ def main() -> None:
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for the workers; repeatable")
     parser.add_argument("command", nargs="+", help="starts one worker")
     asked = parser.parse_args()
-    recipe = Recipe(
-        command=asked.command,
-        folder=asked.folder.resolve(),
-        environ=dict(each.split("=", 1) for each in asked.env),
-    )
-    workers = Workers(recipe, boot_s=asked.boot_seconds)
-    server = FleetServer(workers, port=asked.port)
+    with LocalMetadata(SystemClock()) as metadata:
+        environ = dict(each.split("=", 1) for each in asked.env) | {
+            "AWS_EC2_METADATA_DISABLED": "false",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{metadata.url}/{{id}}",
+        }
+        recipe = Recipe(command=asked.command, folder=asked.folder.resolve(), environ=environ)
+        workers = Workers(recipe, boot_s=asked.boot_seconds, on_launch=metadata.add)
+        _serve(workers, FleetServer(workers, metadata, port=asked.port))
+
+
+def _serve(workers: Workers, server: FleetServer) -> None:
     stop: queue.SimpleQueue[str] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.put("signal"))

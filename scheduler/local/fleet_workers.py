@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +68,8 @@ class _Worker:
     launched_s: float
     boots_at: float
     process: subprocess.Popen[bytes] | None = None
+    reclaimed_at: float = math.inf
+    """When it is taken away, whatever it does."""
     told_at: float | None = None
     ended_at: float | None = None
 
@@ -86,8 +89,9 @@ class Workers:
     any. Its moments (`now`) are of the monotonic clock.
     """
 
-    def __init__(self, recipe: Recipe, *, boot_s: float) -> None:
+    def __init__(self, recipe: Recipe, *, boot_s: float, on_launch: Callable[[str], object] = lambda _: None) -> None:
         self._recipe = recipe
+        self._on_launch = on_launch
         self._boot_s = boot_s
         self._lock = threading.Lock()
         self._target = 0
@@ -117,6 +121,11 @@ class Workers:
                 if worker is not None and worker.counts:
                     worker.told_at = now
                     _signal(worker, signal.SIGTERM)
+
+    def reclaim(self, instance_id: str, *, at: float) -> None:
+        """Take a worker away at that moment, as EC2 takes a Spot instance. Raises KeyError for an unknown one."""
+        with self._lock:
+            self._workers[instance_id].reclaimed_at = at
 
     def tick(self, *, now: float) -> None:
         """Bring the processes nearer to what is wanted."""
@@ -157,11 +166,15 @@ class Workers:
         self._workers[instance_id] = _Worker(
             instance_id=instance_id, launched_s=time.time(), boots_at=now + self._boot_s
         )
+        self._on_launch(instance_id)
 
     def _look_after(self, worker: _Worker, now: float) -> None:
         process = worker.process
         if worker.ended_at is not None:
             return
+        if now >= worker.reclaimed_at and worker.counts:
+            worker.told_at = now
+            _signal(worker, signal.SIGKILL)
         if process is None:
             if worker.told_at is not None:
                 worker.ended_at = now

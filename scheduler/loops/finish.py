@@ -9,16 +9,23 @@ import structlog
 
 from scheduler.domain.errors import BadResult, SchedulerError, Unavailable
 from scheduler.domain.ports import Output
+from scheduler.domain.retry import backoff_s
+from scheduler.domain.surprises import Surprises
 from scheduler.held import Held
 from scheduler.loops.prepare import ByteBudget
 from scheduler.loops.render import Outcome
 from scheduler.stop import StopSignal
-from scheduler.task_processor import DELETE_ATTEMPTS, MOST_SURPRISES, TaskProcessor
+from scheduler.task_processor import DELETE_ATTEMPTS, FIRST_PAUSE_S, MAX_PAUSE_S, TaskProcessor
+from scheduler.wire.json_body import shorten
 
 log = structlog.get_logger()
 DELETE_BATCH = 10
 LINGER_S = 0.25
 """How long a delete waits for others to share its call."""
+DELETING = "(deleting)"
+"""What the trouble goes by, beside those of tasks; no task has such an id."""
+TROUBLED_DELETES = 3
+"""Calls that fail in a row before no more work is taken, for its messages could not be deleted either."""
 
 Finished = tuple[Held, Output | SchedulerError]
 
@@ -48,7 +55,7 @@ class DecodeLoop:
             return error
         except Exception as error:
             log.exception("answer_unreadable")
-            return BadResult(f"the engine's answer could not be read: {error!r}")
+            return BadResult(f"the engine's answer could not be read: {shorten(error, 300)}")
 
 
 class StoreLoop:
@@ -58,7 +65,7 @@ class StoreLoop:
         self._finished = finished
         self._processor = processor
         self._budget = budget
-        self._surprises = 0
+        self._surprises = Surprises()
 
     def run(self) -> None:
         """Store until told that nothing more comes."""
@@ -75,13 +82,12 @@ class StoreLoop:
             else:
                 self._processor.finish(held, result)
         except Exception:
-            self._surprises += 1
-            if self._surprises >= MOST_SURPRISES:
+            if self._surprises.add(held.task.task_id):
                 raise
             log.exception("store_failed", task_id=held.task.task_id)
             self._processor.surprised(held)
         else:
-            self._surprises = 0
+            self._surprises.none()
 
 
 class DeleteLoop:
@@ -127,9 +133,12 @@ class DeleteLoop:
             if self._failures == 0:
                 log.warning("delete_failed", error=str(error))
             self._failures += 1
-            self._stop.pause(min(15.0, 0.5 * 2.0 ** min(self._failures, 5)))
+            if self._failures >= TROUBLED_DELETES:
+                self._processor.set_trouble(DELETING, str(error))
+            self._stop.pause(min(MAX_PAUSE_S, backoff_s(self._failures + 1, FIRST_PAUSE_S)))
             return batch
         self._failures = 0
+        self._processor.set_trouble(DELETING, None)
         again = []
         for held in left:
             held.delete_attempts += 1

@@ -8,10 +8,11 @@ import structlog
 
 from scheduler.domain.errors import EngineDown, Interrupted, SchedulerError
 from scheduler.domain.ports import Clock
+from scheduler.domain.surprises import Surprises
 from scheduler.held import DEEPEN_S, Held, HeldTasks, State
 from scheduler.loops.lane import Lane
 from scheduler.stop import StopSignal
-from scheduler.task_processor import MAX_UNSTARTED_S, MOST_SURPRISES, TaskProcessor
+from scheduler.task_processor import MAX_UNSTARTED_S, TaskProcessor
 
 log = structlog.get_logger()
 
@@ -65,7 +66,7 @@ class PrepareLoop:
         self._budget = budget
         self._clock = clock
         self._stop = stop
-        self._surprises = 0
+        self._surprises = Surprises()
 
     def run(self) -> None:
         """Prepare until the stop."""
@@ -100,13 +101,12 @@ class PrepareLoop:
         try:
             is_prepared = self._prepare(held)
         except Exception:
-            self._surprises += 1
-            if self._surprises >= MOST_SURPRISES:
+            if self._surprises.add(held.task.task_id):
                 raise
             log.exception("prepare_failed", task_id=held.task.task_id)
             self._processor.surprised(held)
             return False
-        self._surprises = 0
+        self._surprises.none()
         return is_prepared
 
     def _prepare(self, held: Held) -> bool:
@@ -118,6 +118,7 @@ class PrepareLoop:
         if claim is None:
             raise RuntimeError(f"task {held.task.task_id} was claimed without a claim")
         try:
+            self._processor.require_runtime(held)
             held.run = self._lane.engine.prepare(held.task, seed_key=f"{claim.task_id}:{claim.run_no}")
         except EngineDown as error:
             self._lane.set_ready(ready=False, why=error.message)

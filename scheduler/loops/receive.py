@@ -20,7 +20,7 @@ from scheduler.task_processor import TaskProcessor
 
 log = structlog.get_logger()
 FULL_FOR_S = 1.0
-"""How long a full answer speaks of a queue; after that a lower one need not wait for its next poll to end."""
+"""How long a full answer speaks of a queue whose receiver no longer looks for room, for it polls or is held up."""
 LOWER_SHARE = 8
 """One receive in so many goes to a lower queue even while a higher one is full."""
 
@@ -31,22 +31,35 @@ class Turns:
     def __init__(self, queues: int, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._full_until_s = [0.0] * queues
+        self._is_full = [False] * queues
+        self._looked_s = [0.0] * queues
         self._receives = 0
+        self._is_lowers_turn = False
 
     def may_receive(self, index: int) -> bool:
-        """Tell whether queue `index` may be asked: no higher queue was full just now, or its share has come."""
+        """Tell the receiver of queue `index`, which looks for room, whether it may ask.
+
+        It may while no higher queue is known to be full, and when its share has come. What was full stays so for as
+        long as its receiver looks too: however long there is no room, the first of it is for the higher queue.
+        """
         now = self._clock.monotonic()
         with self._lock:
-            if any(now < until_s for until_s in self._full_until_s[:index]):
-                return self._receives % LOWER_SHARE == LOWER_SHARE - 1
-            return True
+            self._looked_s[index] = now
+            return self._is_lowers_turn or not self._is_held_up(index, now)
+
+    def _is_held_up(self, index: int, now: float) -> bool:
+        return any(self._is_full[i] and now - self._looked_s[i] < FULL_FOR_S for i in range(index))
 
     def received(self, index: int, *, full: bool) -> None:
         """Note that queue `index` answered, and whether there was all that was asked for."""
+        now = self._clock.monotonic()
         with self._lock:
-            self._full_until_s[index] = self._clock.monotonic() + FULL_FOR_S if full else 0.0
+            if self._is_held_up(index, now):
+                self._is_lowers_turn = False
+            self._is_full[index], self._looked_s[index] = full, now
             self._receives += 1
+            if self._receives % LOWER_SHARE == LOWER_SHARE - 1:
+                self._is_lowers_turn = True  # until a lower has taken it, however often a higher is quicker
 
 
 class ReceiveLoop:
@@ -147,11 +160,12 @@ class ReceiveLoop:
             return 0
         title = ready[0].engine.title
         in_hand = self._held.in_hand(title, [lane.title_after_line() for lane in ready])
-        pace = self._held.pace
+        with self._held.lock:
+            mean_s, target_s = self._held.pace.mean_s, self._held.pace.target_s()
         return ask_for(
             in_hand,
-            mean_s=pace.mean_s,
-            target_s=pace.target_s(),
+            mean_s=mean_s,
+            target_s=target_s,
             engines=len(ready),
             most=self._most,
             last_full=self._last_full,

@@ -7,22 +7,53 @@ from queue import SimpleQueue
 
 import structlog
 
-from scheduler.domain.errors import EngineDown, EngineHung, EngineLost, Fatal, Interrupted, OutOfMemory, SchedulerError
-from scheduler.domain.ports import Answer, Clock, PreparedRun
+from scheduler.domain.errors import (
+    BadResult,
+    EngineDown,
+    EngineHung,
+    EngineLost,
+    Fatal,
+    Interrupted,
+    OutOfMemory,
+    SchedulerError,
+)
+from scheduler.domain.ports import Answer, Clock, Output, PreparedRun
+from scheduler.domain.surprises import Surprises
 from scheduler.held import Held, HeldTasks, State
 from scheduler.loops.lane import Lane
 from scheduler.observe.metrics import Metrics
 from scheduler.stop import StopSignal
 from scheduler.task_processor import TaskProcessor
+from scheduler.wire.json_body import shorten
 
 log = structlog.get_logger()
 FATALS_IN_A_ROW = 3
+"""Of each kind: errors that the engine tells, and answers that turn out to be no pictures."""
+SLOW_END_S = 10.0
+"""A result that is not stored by then may not be for long."""
 IDLE_PROBE_S = 5.0
 FIRST_PROBE_S, MAX_PROBE_S = 0.5, 5.0
 FIRST_SICK_PROBE_S, MAX_SICK_PROBE_S = 5.0, 60.0
 """A probe of a sick host is a golden task, so each waits twice as long as the one before."""
 
 Outcome = Answer | SchedulerError
+
+
+class _Watched:
+    """An answer that tells, when somebody reads it, whether there were pictures in it."""
+
+    def __init__(self, answer: Answer, verdicts: SimpleQueue[bool]) -> None:
+        self._answer = answer
+        self._verdicts = verdicts
+
+    def output(self) -> Output:
+        try:
+            output = self._answer.output()
+        except (BadResult, EngineLost):
+            self._verdicts.put(False)
+            raise
+        self._verdicts.put(True)
+        return output
 
 
 class RenderLoop:
@@ -50,7 +81,9 @@ class RenderLoop:
         self._metrics = metrics
         self._stop = stop
         self._deadline_s = deadline_s
-        self._fatals = 0
+        self._fatals = self._unreadable = 0
+        self._verdicts: SimpleQueue[bool] = SimpleQueue()
+        self._surprises = Surprises()
         self._probe_s = FIRST_PROBE_S
         self._sick_probe_s = FIRST_SICK_PROBE_S
         self._idle_since_s = clock.monotonic()
@@ -70,8 +103,9 @@ class RenderLoop:
 
     def cycle(self) -> None:
         """Bring the engine up, or render one task, or look after an idle engine."""
+        self._take_in_verdicts()
         following = self._lane.peek()
-        is_held_up = self._processor.trouble or (following is not None and self._is_stale(following))
+        is_held_up = following is not None and self._is_held_up(following)
         if self._unsettled and (is_held_up or not self._lane.is_ready):
             self._settle()
         if following is not None and (following.is_lost or following.is_cancelled):
@@ -79,15 +113,29 @@ class RenderLoop:
         elif not self._lane.is_ready:
             self._await_engine()
         elif is_held_up:
-            # A finished result that cannot be stored is kept, and another beside it would be at risk too; and a claim
-            # that could not be renewed in time may be another's by now.
             self._stop.wait(0.2)
         else:
             self._take_and_render()
 
-    def _is_stale(self, held: Held) -> bool:
-        """Tell whether the lease may have run out, judged from when its last renewal was sent."""
-        return self._clock.monotonic() - held.renewed_s > self._lease_s
+    def _take_in_verdicts(self) -> None:
+        """Hear what came of earlier answers: an engine that says 200 to everything would spend every task's runs."""
+        while not self._verdicts.empty():
+            self._unreadable = 0 if self._verdicts.get() else self._unreadable + 1
+        if self._unreadable >= FATALS_IN_A_ROW and self._lane.is_ready:
+            self._confirm()
+
+    def _is_held_up(self, following: Held) -> bool:
+        """Tell whether the next task must not begin yet.
+
+        A finished result that cannot be stored is kept, and another beside it would be at risk too. It may be long
+        before an AWS that says nothing counts as one that does not answer. And a claim that could not be renewed
+        in time, by when its last renewal was sent, may be another's by now.
+        """
+        return (
+            self._processor.trouble is not None
+            or self._held.longest_end_s() > SLOW_END_S
+            or self._clock.monotonic() - following.renewed_s > self._lease_s
+        )
 
     def _dismiss(self) -> None:
         """Pass on unrun the next in line, which is another's by now or was cancelled; no engine is needed for that."""
@@ -141,12 +189,20 @@ class RenderLoop:
         outcome: Outcome
         try:
             try:
-                outcome = engine.generate(run, deadline_s=self._deadline_s, on_sent=self._settle)
+                answer = engine.generate(run, deadline_s=self._deadline_s, on_sent=self._settle)
             except OutOfMemory as error:
                 log.warning("out_of_memory", task_id=held.task.task_id, engine=engine.name, said=error.engine)
-                outcome = self._again_smaller(held, run)
+                answer = self._again_smaller(held, run)
         except SchedulerError as error:
             outcome = error
+        except Exception as error:
+            if self._surprises.add(held.task.task_id):
+                raise
+            log.exception("answer_unreadable")
+            outcome = BadResult(f"the worker failed on the engine's answer: {shorten(error, 300)}")
+        else:
+            self._surprises.none()
+            outcome = _Watched(answer, self._verdicts)
         ended_s = held.rendered_s = self._idle_since_s = self._clock.monotonic()
         if not isinstance(outcome, EngineDown):
             self._unsettled.append(
@@ -154,7 +210,7 @@ class RenderLoop:
             )
         return outcome
 
-    def _again_smaller(self, held: Held, run: PreparedRun) -> Outcome:
+    def _again_smaller(self, held: Held, run: PreparedRun) -> Answer:
         """Free the GPU and run the task once more, at batch size 1."""
         engine = self._lane.engine
         held.run = engine.smaller(run)
@@ -210,21 +266,27 @@ class RenderLoop:
 
     def _probe(self) -> None:
         self._probed_s = self._clock.monotonic()
-        try:
-            self._lane.engine.probe()
-            if not self._lane.is_healthy:
-                self._lane.engine.golden(deadline_s=self._deadline_s)
-        except EngineDown as error:
-            self._down(error.message)
-        except SchedulerError as error:
-            self._sick(str(error))
-        else:
+        if self._passes(with_picture=not self._lane.is_healthy):
             self._lane.is_healthy = True
             self._probe_s, self._sick_probe_s = FIRST_PROBE_S, FIRST_SICK_PROBE_S
             self._idle_since_s = self._clock.monotonic() if not self._lane.is_ready else self._idle_since_s
             self._metrics.engine_up.labels(self._lane.engine.name).set(1)
             if self._lane.set_ready(ready=True):
                 log.info("engine_ready", engine=self._lane.engine.name)
+
+    def _passes(self, *, with_picture: bool) -> bool:
+        """Ask whether the engine is there, and then for a known tiny picture; a failure is dealt with."""
+        try:
+            self._lane.engine.probe()
+            if with_picture:
+                self._lane.engine.golden(deadline_s=self._deadline_s)
+        except EngineDown as error:
+            self._down(error.message)
+        except SchedulerError as error:
+            self._sick(str(error))
+        else:
+            return True
+        return False
 
     def _down(self, why: str) -> None:
         self._metrics.engine_up.labels(self._lane.engine.name).set(0)
@@ -235,15 +297,9 @@ class RenderLoop:
             log.warning("engine_down", engine=self._lane.engine.name, why=why)
 
     def _confirm(self) -> None:
-        """After Fatal upon Fatal, let a known tiny task tell whether the host or the tasks are to blame."""
-        self._fatals = 0
-        try:
-            self._lane.engine.golden(deadline_s=self._deadline_s)
-        except EngineDown as error:
-            self._down(error.message)
-        except SchedulerError as error:
-            self._sick(str(error))
-        else:
+        """After failure upon failure, let a known tiny task tell whether the host or the tasks are to blame."""
+        self._fatals = self._unreadable = 0
+        if self._passes(with_picture=True):
             log.warning("tasks_to_blame", engine=self._lane.engine.name, fatals=FATALS_IN_A_ROW)
 
     def _sick(self, why: str) -> None:

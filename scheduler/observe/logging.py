@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import sys
 from collections.abc import Sequence
@@ -29,7 +30,8 @@ def configure(*, secrets: Sequence[str] = (), stream: TextIO | None = None) -> N
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=not is_terminal),
+            _time_of_day if is_terminal else structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _without_nulls,
             structlog.processors.format_exc_info,
             Redactor(secrets),
             renderer,
@@ -38,6 +40,17 @@ def configure(*, secrets: Sequence[str] = (), stream: TextIO | None = None) -> N
         logger_factory=structlog.WriteLoggerFactory(file=out),
         cache_logger_on_first_use=True,
     )
+
+
+def _time_of_day(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Add the local time as a person at a terminal reads it: HH:MM:SS.mmm."""
+    event["timestamp"] = dt.datetime.now().astimezone().isoformat(timespec="milliseconds")[11:23]
+    return event
+
+
+def _without_nulls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Leave out what is not known: a field is there once it means something, as in a record."""
+    return {name: value for name, value in event.items() if value is not None}
 
 
 class Redactor:

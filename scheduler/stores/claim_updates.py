@@ -60,6 +60,7 @@ class Claiming:
         )
         if self.task.format is Format.PREDECESSOR:
             update.set(taskStatus="waiting").remove("processRes", "processTime")
+        update.when("attribute_not_exists({finished_at}) OR {finished_at} < {:sent}", sent=self.message.sent_at_s)
         return update.when("{status} = {:failed}", failed="failed")
 
     def _held(self) -> Update:

@@ -6,10 +6,6 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from boto3.dynamodb.types import TypeDeserializer
-
-_deserialize = TypeDeserializer().deserialize
-
 
 def encode(value: object) -> dict[str, Any]:
     """Return one value in DynamoDB's typed form; floats are kept to the millisecond.
@@ -34,8 +30,28 @@ def encode(value: object) -> dict[str, Any]:
 
 
 def decode(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an item's attributes as Python values; numbers are Decimal."""
-    return {name: _deserialize(value) for name, value in item.items()}
+    """Return an item's attributes as Python values; numbers are Decimal, sets of numbers stay words.
+
+    boto3's own deserializer fails on numbers that DynamoDB itself returns, such as 9e120.
+    """
+    return {name: _value(typed) for name, typed in item.items()}
+
+
+def _value(typed: Mapping[str, Any]) -> Any:
+    [(kind, value)] = typed.items()
+    match kind:
+        case "N":
+            return Decimal(value)
+        case "NULL":
+            return None
+        case "M":
+            return decode(value)
+        case "L":
+            return [_value(inner) for inner in value]
+        case "SS" | "NS" | "BS":
+            return set(value)
+        case _:
+            return value
 
 
 class Update:

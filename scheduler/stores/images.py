@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from scheduler.aws.errors import code_of, translated
+from scheduler.aws.errors import code_of
 from scheduler.domain.task import EngineImage, StoredImage
+from scheduler.stores.answers import require_aws, understood
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 CACHE_CONTROL = "public, max-age=31536000, immutable"
 """A key never changes its content, so that CloudFront and browsers may keep it for a year."""
 CONFLICT_ATTEMPTS = 5
+NUMBER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 
 
 class S3ImageStore:
@@ -44,10 +47,10 @@ class S3ImageStore:
         metadata = {"sha256": stored.sha256, "width": str(image.width), "height": str(image.height)}
         if image.seed is not None:
             metadata["seed"] = str(image.seed)
-        with translated(f"storing s3://{self._bucket}/{key}"):
+        with understood(f"storing s3://{self._bucket}/{key}"):
             for last in (*(False,) * (CONFLICT_ATTEMPTS - 1), True):
                 try:
-                    self._client.put_object(
+                    answer = self._client.put_object(
                         Bucket=self._bucket,
                         Key=key,
                         Body=image.data,
@@ -64,18 +67,25 @@ class S3ImageStore:
                     if code != "ConditionalRequestConflict" or last:
                         raise
                 else:
+                    require_aws(answer)
                     break
         return stored
 
     def _read(self, key: str) -> StoredImage:
         head = self._client.head_object(Bucket=self._bucket, Key=key)
+        require_aws(head)
         metadata = head["Metadata"]
         return StoredImage(
             key=key,
             media_type=head["ContentType"],
             size_bytes=head["ContentLength"],
             sha256=metadata.get("sha256", ""),
-            width=int(metadata.get("width", 0)),
-            height=int(metadata.get("height", 0)),
-            seed=int(metadata["seed"]) if "seed" in metadata else None,
+            width=_number(metadata.get("width")) or 0,
+            height=_number(metadata.get("height")) or 0,
+            seed=_number(metadata.get("seed")),
         )
+
+
+def _number(text: str | None) -> int | None:
+    """Return a number from metadata; what somebody else wrote there may be anything."""
+    return int(text) if text is not None and NUMBER.fullmatch(text) else None

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
-from scheduler.aws.errors import code_of, translated
-from scheduler.domain.claiming import Refusal, Refused, judge
+from scheduler.aws.errors import code_of
+from scheduler.aws.shape import INDEX as INDEX  # noqa: PLC0414 - re-exported: whoever makes a table for the store
+from scheduler.aws.shape import KEY_NAMES
+from scheduler.domain.claiming import Refusal, Refused, is_number, judge
 from scheduler.domain.errors import Counts, LeaseLost, Unavailable
 from scheduler.domain.ports import Clock
 from scheduler.domain.task import Claim, Failure, Format, Message, Progress, Result, StoredImage, Task
+from scheduler.stores.answers import require_aws, understood
 from scheduler.stores.claim_updates import FREE, UNMARKED, Claiming
 from scheduler.stores.expressions import Update, decode, encode
 from scheduler.wire import predecessor
@@ -26,8 +29,6 @@ from scheduler.wire import predecessor
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
-INDEX = "status-created_at-index"
-KEY_NAMES = ("task_id", "taskId")
 HELD = "{owner} = {:owner} AND {attempt} = {:attempt}"
 RUN_STATE = ("progress", "step", "eta_s", "cancel_requested")
 MAX_MESSAGE_CHARS = 1000
@@ -71,17 +72,14 @@ class DynamoTaskStore:
         keys = [self._key(task_id) for task_id in dict.fromkeys(task_ids)]
         found: dict[str, dict[str, Any]] = {}
         while keys:
-            with translated(f"reading {len(keys)} records of table {self._table}"):
+            with understood(f"reading {len(keys)} records of table {self._table}"):
                 answer = self._client.batch_get_item(RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}})
-            items: list[dict[str, Any]] = answer["Responses"].get(self._table) or []
-            for item in items:
-                record = decode(item)
-                found[record[self._key_name]] = record
-            unprocessed: Mapping[str, Any] = answer["UnprocessedKeys"]
-            unread = unprocessed.get(self._table, {}).get("Keys", [])
-            if unread and not items:
-                raise Unavailable(f"table {self._table} is throttled: {len(unread)} records unread")
-            keys = [dict(key) for key in unread]
+                items: list[dict[str, Any]] = answer["Responses"].get(self._table) or []
+                found |= {record[self._key_name]: record for record in map(decode, items)}
+                unprocessed: Mapping[str, Any] = answer["UnprocessedKeys"]
+                keys = [dict(key) for key in unprocessed.get(self._table, {}).get("Keys", [])]
+            if keys and not items:
+                raise Unavailable(f"table {self._table} is throttled: {len(keys)} records unread")
         return found
 
     def claim(self, task: Task, message: Message, *, owner: str, lease_s: float) -> Claim | Refused:
@@ -119,9 +117,9 @@ class DynamoTaskStore:
                 max_runs=self._max_runs,
             )
             if reason is Refusal.OURS and answer.record is not None:
-                # If its lease has run out before we heard of it, it is claimed anew where that is allowed.
-                if attempt > 0 or float(answer.record["lease_until"]) > self._clock.now():
-                    return _claim_of(task.task_id, answer.record)
+                ours = _claim_of(task.task_id, answer.record)
+                if attempt > 0 or self._prolongs(ours, answer.record, lease_s):
+                    return ours
             elif reason not in {Refusal.CHANGED, Refusal.RESENT}:
                 return Refused(reason, answer.record)
             claiming = replace(claiming, now=self._clock.now())
@@ -129,23 +127,29 @@ class DynamoTaskStore:
             answer = self._try_claim(task.task_id, update)
         if not isinstance(answer, Unclaimed):
             return _claim_of(task.task_id, answer)
-        raise Unavailable(f"the record of task {task.task_id} keeps changing under the claim")
+        return Refused(Refusal.CHANGED, answer.record)  # it keeps changing under the claim, and may come again
+
+    def _prolongs(self, ours: Claim, record: Mapping[str, Any], lease_s: float) -> bool:
+        """Start the lease of a claim anew whose answer was lost, for its holder counts it from this call on.
+
+        False when it has run out before we heard of it, or was taken: then it is claimed anew where that is allowed.
+        """
+        if float(record["lease_until"]) <= self._clock.now():
+            return False
+        try:
+            self._renew(ours, None, lease_s=lease_s, progress=None)
+        except LeaseLost:
+            return False
+        return True
 
     def _try_claim(
         self, task_id: str, update: Update, *, returns: Literal["ALL_NEW", "NONE"] = "ALL_NEW"
     ) -> Mapping[str, Any] | Unclaimed:
         """Return the record as the claim made it (the whole, for `tries` is not updated here), or what refused it."""
-        with translated(f"claiming task {task_id}"):
-            try:
-                answer = self._client.update_item(
-                    TableName=self._table,
-                    Key=self._key(task_id),
-                    ReturnValues=returns,
-                    **update.arguments(),
-                )
-            except ClientError as error:
-                return Unclaimed(_failed_condition(error))
-        return decode(answer.get("Attributes", {}))
+        try:
+            return self._write(task_id, update, doing="claiming", returns=returns)
+        except LeaseLost as refused:
+            return Unclaimed(_record_of(refused))
 
     def renew(self, claim: Claim, *, lease_s: float, progress: Progress | None) -> bool:
         """Extend the lease from now and write how far the run is; return whether cancellation was asked for.
@@ -239,9 +243,10 @@ class DynamoTaskStore:
             update.set(**_failure_item(failure))
         form = Format.PREDECESSOR if "requestData" in record or "taskStatus" in record else Format.OWN
         self._final(update, status, form, error=failure.message if failure else status)
-        if "attempt" in record:
-            update.when("{attempt} = {:attempt}", attempt=record["attempt"])
-        else:
+        attempt = record.get("attempt")
+        if is_number(attempt):
+            update.when("{attempt} = {:attempt}", attempt=attempt)
+        else:  # what is no number is no attempt of ours, and such a record stays as it is
             update.when("attribute_not_exists({attempt})")
         update.when(FREE, waiting="waiting", pending="pending", processing="processing", now=self._clock.now())
         update.when("attribute_exists({" + self._key_name + "})")
@@ -303,15 +308,26 @@ class DynamoTaskStore:
                 return "cancelled" if status == "pending" else str(status)
         raise Unavailable(f"the record of task {task_id} keeps changing under the cancellation")
 
-    def _write(self, task_id: str, update: Update, *, doing: str, client: DynamoDBClient | None = None) -> None:
-        with translated(f"{doing} task {task_id}"):
+    def _write(
+        self,
+        task_id: str,
+        update: Update,
+        *,
+        doing: str,
+        client: DynamoDBClient | None = None,
+        returns: Literal["ALL_NEW", "NONE"] = "NONE",
+    ) -> Mapping[str, Any]:
+        """Send `update` and return what it asks to be returned. Raises LeaseLost with the record that forbids it."""
+        call = (client or self._client).update_item
+        arguments = update.arguments() | {"TableName": self._table, "Key": self._key(task_id), "ReturnValues": returns}
+        with understood(f"{doing} task {task_id}"):
             try:
-                (client or self._client).update_item(
-                    TableName=self._table, Key=self._key(task_id), **update.arguments()
-                )
+                answer = call(**arguments)
             except ClientError as error:
                 record = _failed_condition(error)
                 raise LeaseLost(f"{doing} task {task_id}: the record does not allow it", record) from error
+            require_aws(answer)
+            return decode(answer["Attributes"] if returns == "ALL_NEW" else {})
 
     def _key(self, task_id: str) -> dict[str, Any]:
         return {self._key_name: encode(task_id)}
@@ -338,15 +354,16 @@ def _is_held(record: Mapping[str, Any], claim: Claim) -> bool:
 
 
 def _claim_of(task_id: str, record: Mapping[str, Any]) -> Claim:
-    since = record.get("first_try_at")
+    """Return the claim that a record shows; what others wrote into the numbers that it does not set counts as absent."""
+    run_no, tries, since = (record.get(name) for name in ("run_no", "tries", "first_try_at"))
     return Claim(
         task_id=task_id,
         owner=str(record["owner"]),
         attempt=int(record["attempt"]),
-        run_no=int(record["run_no"]),
+        run_no=int(run_no) if is_number(run_no) else 1,
         runs=int(record["runs"]),
-        tries=int(record.get("tries", 0)),
-        first_try_at_s=None if since is None else float(since),
+        tries=int(tries) if is_number(tries) else 0,
+        first_try_at_s=float(since) if is_number(since) else None,
     )
 
 
@@ -387,9 +404,9 @@ def _failure_item(failure: Failure) -> dict[str, Any]:
 
 def discover_key_name(client: DynamoDBClient, table: str) -> str:
     """Return what `table` calls a task's id. Raises Unavailable when it cannot be asked, or has another key."""
-    with translated(f"describing table {table}"):
+    with understood(f"describing table {table}"):
         schema = client.describe_table(TableName=table)["Table"]["KeySchema"]
-    names = [key["AttributeName"] for key in schema]
+        names = [key["AttributeName"] for key in schema]
     if len(names) != 1 or names[0] not in KEY_NAMES:
         raise Unavailable(f"table {table} has the key {names}; it must be task_id or taskId: is it the right table?")
     return names[0]

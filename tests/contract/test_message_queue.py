@@ -388,6 +388,19 @@ def test_message_that_cannot_be_kept_stays(cloud: Cloud) -> None:
     assert [again.body for again in line.queue.receive(10, wait_s=1)] == [BODY]
 
 
+def test_where_the_dead_letter_queue_takes_it_never_the_bucket_keeps_it(cloud: Cloud) -> None:
+    line = SqsLine(cloud)
+    bucket = cloud.bucket()
+    gone = dataclasses.replace(line.made, dlq_url=line.made.url + "-deleted")
+    line.queue = sqs_queue(cloud.clients, gone, bucket=bucket)
+    line.send(BODY)
+    message = line.one()
+    line.queue.refuse(message, WHY)
+    assert kept_in_bucket(cloud, bucket, message)["reject_field"] == "task_type"
+    line.queue.give_back([message.receipt], delay_s=0)
+    assert line.after(1) == []
+
+
 def test_refusal_whose_deletion_fails_says_so(line: Line) -> None:
     line.send(BODY)
     message = dataclasses.replace(line.one(), receipt="no-receipt-of-ours")

@@ -320,6 +320,15 @@ def test_claim_whose_answer_was_lost_holds(make: MakeRecords) -> None:
     assert records.claimed(owner="nonce-1") == first
 
 
+def test_claim_that_is_found_to_be_ours_lasts_a_whole_lease_from_then(records: Records) -> None:
+    """Its holder counts from the call that was answered, so others must not count from the one that was not."""
+    first = records.claimed()
+    records.clock.advance(LEASE_S - 1)
+    assert records.claimed() == first
+    records.clock.advance(LEASE_S - 1)
+    assert records.refused(owner="nonce-2") is Refusal.ELSEWHERE
+
+
 def test_own_claim_that_lapsed_unheard_of_is_claimed_anew(records: Records) -> None:
     first = records.claimed()
     records.clock.advance(LEASE_S)

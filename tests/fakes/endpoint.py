@@ -14,10 +14,18 @@ Respond = Callable[[str, str, bytes], Reply]
 DENIED_JSON = b'{"__type": "com.amazon.coral.service#AccessDeniedException", "message": "no policy allows it"}'
 DENIED_XML = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
+IDENTITY_XML = (
+    b"<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::123456789012:user/ann</Arn>"
+    b"<UserId>A</UserId><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
+)
+
 
 @contextlib.contextmanager
-def endpoint(respond: Respond) -> Iterator[str]:
-    """Answer every request on a free port of loopback with what `respond` says; yield the URL."""
+def endpoint(respond: Respond, *, is_aws: bool = True) -> Iterator[str]:
+    """Answer every request on a free port of loopback with what `respond` says; yield the URL.
+
+    AWS gives every answer an id; what merely stands in its way does not.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -27,6 +35,9 @@ def endpoint(respond: Respond) -> Iterator[str]:
             status, answer = respond(self.command, self.path, body)
             self.send_response(status)
             self.send_header("Content-Length", str(len(answer)))
+            if is_aws:
+                self.send_header("x-amzn-RequestId", "request-1")
+                self.send_header("x-amz-request-id", "request-1")
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(answer)
@@ -55,3 +66,12 @@ def denying() -> contextlib.AbstractContextManager[str]:
         return 403, DENIED_JSON if method == "POST" else DENIED_XML
 
     return endpoint(respond)
+
+
+def garbling(body: bytes) -> Respond:
+    """Tell whose credentials these are, as STS does, and answer all else with 200 and `body`."""
+
+    def respond(_method: str, _path: str, asked: bytes) -> Reply:
+        return 200, IDENTITY_XML if b"GetCallerIdentity" in asked else body
+
+    return respond

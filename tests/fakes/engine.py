@@ -23,19 +23,15 @@ PATIENCE_S = 30.0
 
 
 class FakeAnswer:
-    """What a render returned; `is_closed` tells whether it was thrown away."""
+    """What a render returned."""
 
     def __init__(self, output: Output, faults: Faults) -> None:
         self._output = output
         self._faults = faults
-        self.is_closed = False
 
     def output(self) -> Output:
         with self._faults.around("output"):
             return self._output
-
-    def close(self) -> None:
-        self.is_closed = True
 
 
 class FakeEngine:

@@ -77,6 +77,8 @@ class FakeTaskStore:
             # Our own claim whose lease ran out before we heard of it is claimed anew, as by anybody else.
             if reason is not Refusal.OURS or self._is_open(record):
                 self._take(record, task, message, owner=owner, lease_s=lease_s, resent=reason is Refusal.RESENT)
+            elif record["lease_until"] > self._clock.now():
+                record["lease_until"] = self._clock.now() + lease_s
             return _claim_of(task.task_id, record)
 
     def _take(self, record: Record, task: Task, message: Message, *, owner: str, lease_s: float, resent: bool) -> None:

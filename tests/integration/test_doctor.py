@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from aws_gate import Gate, gate
 from aws_servers import NOWHERE, Cloud, MadeQueue, aws_environ, unique
-from fakes.endpoint import endpoint
+from fakes.endpoint import endpoint, garbling
 
 from scheduler.aws.addresses import Account, QueueAddress
 from scheduler.aws.policy import worker_policy
@@ -358,6 +358,16 @@ def test_something_that_is_not_aws_is_told_without_a_traceback(moto_world: World
     assert {"queue Q", "table T", "bucket B"} == verdicts(findings, "fail")
     assert "AWS_ENDPOINT_URL" in findings["table T"]["advice"]
     assert "<html>" not in json.dumps(findings)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"<a/>", b'{"QueueUrl": "/q", "Attributes": {}, "Table": {}}'])
+def test_answers_that_are_none_of_awss_are_told_without_a_traceback(moto_world: World, body: bytes) -> None:
+    with endpoint(garbling(body)) as portal:
+        moto_world.environ |= aws_environ(portal)
+        findings = moto_world.look(code=1)
+    assert findings["credentials"]["verdict"] == "ok"
+    assert {"queue Q", "table T"} <= verdicts(findings, "fail")
+    assert "not in AWS's form" in findings["table T"]["found"]
 
 
 def test_no_credentials_at_all(moto_world: World) -> None:

@@ -16,6 +16,7 @@ import pytest
 from aws_gate import Gate, gate
 from aws_servers import NOWHERE, Cloud, aws_environ, unique
 from click.testing import CliRunner, Result
+from fakes.endpoint import endpoint, garbling
 
 from scheduler.cli.root import cli
 from scheduler.stores.tasks import INDEX
@@ -312,7 +313,7 @@ def test_what_aws_refuses_does_not_keep_the_rest_from_being_made(guarded: tuple[
     done = place.run("setup")
     assert done.exit_code == 3
     told = place.plain(done.stdout)
-    assert "refused          queue Q: setup: An error occurred (AccessDenied)" in told
+    assert "refused          queue Q: creating queue Q-dlq: An error occurred (AccessDenied)" in told
     assert "not authorized to perform: sqs:CreateQueue" in told
     assert "created          table T" in told
     assert "refused          bucket B" in told
@@ -349,6 +350,14 @@ def test_aws_out_of_reach_ends_it_with_1(moto_place: Place) -> None:
     assert done.exit_code == 1
     assert done.stderr.startswith("error: asking whose credentials these are")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"null", b"<a/>", b'{"QueueUrl": "/q", "Attributes": {}, "Table": {}}'])
+def test_answers_that_are_none_of_awss_fail_one_resource_each(moto_place: Place, body: bytes) -> None:
+    with endpoint(garbling(body)) as portal:
+        states = moto_place.setup(code=1, AWS_ENDPOINT_URL=portal)
+    assert (states["queue Q"], states["table T"]) == ("failed", "failed")
+    assert "bucket B" in states
 
 
 def test_at_a_terminal_it_prints_a_table(moto_place: Place) -> None:

@@ -232,21 +232,45 @@ def test_a_second_supervisord_in_the_same_clone_is_refused(clone):
     assert clone.info("api-scheduler")["pid"] == first
 
 
-@pytest.mark.parametrize(("startsecs", "state"), [(20, "FATAL"), (1, "EXITED")])
-def test_bad_configuration_is_shown_and_not_tried_again(clone, startsecs, state):
-    clone.edit("api-scheduler.conf", "startsecs = 1", f"startsecs = {startsecs}")
+def stays(clone, state: str) -> bool:
+    """Whether it is in that state for good: each question turns supervisord's loop once, where it would start it again."""
+    clone.reach("api-scheduler", state)
+    return {clone.info("api-scheduler")["statename"] for _ in range(5)} == {state}
+
+
+def test_bad_configuration_is_shown_and_not_tried_again(clone):
     clone.mood("exit 2 1.6")
     clone.start()
-    clone.reach("api-scheduler", state)
-    for _ in range(5):  # each question turns supervisord's loop once, where it would start the program again
-        assert clone.info("api-scheduler")["statename"] == state
+    assert stays(clone, "EXITED")
     assert len(clone.diary("start")) == 1
     assert clone.ctl("status api-scheduler").returncode == 3
     assert "conf.ini: that is wrong" in clone.ctl("tail api-scheduler").stdout
 
     clone.mood("serve")
+    assert clone.ctl("start api-scheduler").stdout.strip() == "api-scheduler: started"
+
+
+def test_one_death_before_the_start_was_over_is_made_good(clone):
+    clone.edit("api-scheduler.conf", "startsecs = 1", "startsecs = 4")
+    clone.mood("exit 70 0")
+    clone.start()
+    until(lambda: bool(clone.diary("start")), clone.logs)
+    clone.mood("serve")
+    clone.reach("api-scheduler", "RUNNING")
+
+
+def test_what_never_gets_through_its_start_is_fatal_until_a_person_starts_it(clone):
+    clone.edit("api-scheduler.conf", "startsecs = 1", "startsecs = 20")
+    clone.mood("exit 2 0")
+    clone.start()
+    assert stays(clone, "FATAL")
+    assert len(clone.diary("start")) == 4
+    assert clone.ctl("status api-scheduler").returncode == 3
+    assert "conf.ini: that is wrong" in clone.ctl("tail api-scheduler").stdout
+
+    clone.mood("serve")
     clone.shell("cd deploy && timeout 2 supervisorctl start api-scheduler")  # it answers after startsecs
-    until(lambda: len(clone.diary("start")) == 2, clone.logs)
+    until(lambda: len(clone.diary("start")) == 5, clone.logs)
 
 
 def test_a_dead_loop_or_a_kill_brings_a_new_daemon(clone):

@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore import xform_name
+from botocore.exceptions import ClientError
 from fakes import FakeClock
 
 from scheduler import config
@@ -18,12 +19,12 @@ from scheduler.aws import shape
 from scheduler.aws.addresses import Account, QueueAddress, dlq_name, read_queue, region_fault
 from scheduler.aws.checking import Asking, Verdict
 from scheduler.aws.checks import Caller, clock_finding, lifetime
+from scheduler.aws.described import Index, Table, read_table
 from scheduler.aws.make_table import make_table
 from scheduler.aws.making import Making
 from scheduler.aws.policy import policy_for, worker_policy
 from scheduler.cli import host_checks
-from scheduler.sqs_consumer import LEASE_RANGE_S
-from scheduler.stores.tasks import INDEX, KEY_NAMES
+from scheduler.stores.tasks import INDEX
 from scheduler.supervisor_program import STOP_MARGIN_S, program
 
 ROOT = Path(__file__).parents[2]
@@ -84,9 +85,19 @@ def test_the_principal_behind_the_credentials(arn: str, principal: str | None) -
 # shapes
 
 
+def table_with(*, key: dict[str, str], types: dict[str, str]) -> Table:
+    return Table(status="ACTIVE", key=key, types=types, indexes=(), provisioned=None)
+
+
 def test_setup_makes_what_the_stores_use() -> None:
-    assert (shape.INDEX, shape.KEY_NAMES, shape.LEASE_RANGE_S) == (INDEX, KEY_NAMES, LEASE_RANGE_S)
     assert shape.DLQ_RETENTION_S > shape.QUEUE_RETENTION_S
+    dynamodb = NoTable()
+    list(make_table(Making(clients=SimpleNamespace(dynamodb=dynamodb), account=ACCOUNT), "records"))  # type: ignore[arg-type]
+    table = read_table(dynamodb.created)
+    assert (shape.key_fault(table), shape.index_fault(table)) == (None, None)
+    assert shape.find_index(table) == Index(
+        name=INDEX, key={"HASH": "status", "RANGE": "created_at"}, status="ACTIVE", projection="KEYS_ONLY"
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,17 +105,13 @@ def test_setup_makes_what_the_stores_use() -> None:
     [("task_id", "S", True), ("taskId", "S", True), ("id", "S", False), ("task_id", "N", False)],
 )
 def test_which_keys_a_table_may_have(key: str, kind: str, fits: bool) -> None:
-    table = {
-        "KeySchema": [{"AttributeName": key, "KeyType": "HASH"}],
-        "AttributeDefinitions": [{"AttributeName": key, "AttributeType": kind}],
-    }
+    table = table_with(key={"HASH": key}, types={key: kind})
     assert (shape.key_fault(table) is None) == fits
-    table["KeySchema"].append({"AttributeName": "created_at", "KeyType": "RANGE"})
-    assert shape.key_fault(table) is not None
+    assert shape.key_fault(table_with(key={"HASH": key, "RANGE": "created_at"}, types={key: kind})) is not None
 
 
 def test_an_index_cannot_be_added_where_its_attributes_have_another_type() -> None:
-    table = {"AttributeDefinitions": [{"AttributeName": "created_at", "AttributeType": "S"}]}
+    table = table_with(key={"HASH": "task_id"}, types={"task_id": "S", "created_at": "S"})
     assert "created_at" in (shape.index_fault(table) or "")
 
 
@@ -134,7 +141,27 @@ def test_a_clock_is_judged_against_a_twelfth_of_the_lease(ahead_s: float, verdic
     assert clock_finding(asking, lease_s=60).verdict is verdict
 
 
-# a table that takes its time
+# tables that are not there yet
+
+
+class NoTable:
+    """DynamoDB without a table; the one that is created is ready at once."""
+
+    def __init__(self) -> None:
+        self.created: dict[str, Any] = {}
+
+    def describe_table(self, **_: object) -> dict[str, Any]:
+        if not self.created:
+            raise ClientError({"Error": {"Code": "ResourceNotFoundException"}}, "DescribeTable")
+        return {"Table": self.created}
+
+    def create_table(self, *, TableName: str, **definition: Any) -> None:  # noqa: N803 - boto3's names
+        indexes = [index | {"IndexStatus": "ACTIVE"} for index in definition["GlobalSecondaryIndexes"]]
+        billing = {"BillingModeSummary": {"BillingMode": definition["BillingMode"]}}
+        self.created = definition | billing | {"TableStatus": "ACTIVE", "GlobalSecondaryIndexes": indexes}
+
+    def update_time_to_live(self, **_: object) -> None:
+        """Take it."""
 
 
 class SlowTable:
@@ -150,11 +177,12 @@ class SlowTable:
         return {
             "Table": {
                 "TableStatus": status,
+                "BillingModeSummary": {"BillingMode": "PAY_PER_REQUEST"},
                 "KeySchema": [{"AttributeName": "task_id", "KeyType": "HASH"}],
                 "AttributeDefinitions": [{"AttributeName": "task_id", "AttributeType": "S"}],
                 "GlobalSecondaryIndexes": [
                     {
-                        "IndexName": INDEX,
+                        "IndexName": shape.INDEX,
                         "IndexStatus": status,
                         "KeySchema": [
                             {"AttributeName": "status", "KeyType": "HASH"},
@@ -193,7 +221,9 @@ def test_setup_waits_until_a_table_is_active_before_it_changes_it() -> None:
 # the policy
 
 
-NOT_THE_WORKER = {  # people's commands, what producers call, and emulators
+NOT_THE_WORKER = {  # people's commands, what producers call, emulators, and the fleet, which has statements of its own
+    "scheduler/autoscale/*",
+    "scheduler/autoscale/fleets/*",
     "scheduler/aws/*",
     "scheduler/cli/*",
     "scheduler/session.py",

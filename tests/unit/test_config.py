@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scheduler import config
-from scheduler.cli.config import config_group
+from scheduler.cli.root import cli
 from scheduler.config_sections import SECTIONS
 from scheduler.domain.errors import ConfigError
 
@@ -463,7 +463,7 @@ def test_no_secret_is_ever_shown(folder, secret, form, by_variable, more):
         seen = [repr(loaded), str(loaded.sd_api), repr(config.effective(loaded)), str(loaded.sd_api.model_dump())]
     for command in ("show", "check"):
         for form_of_output in ([], ["--json"]):
-            done = CliRunner().invoke(config_group, [command, "-c", str(path), *form_of_output], env=environ)
+            done = CliRunner().invoke(cli, ["config", command, "-c", str(path), *form_of_output], env=environ)
             assert isinstance(done.exception, SystemExit | None)
             seen.append(done.output)
     assert secret not in "".join(seen)

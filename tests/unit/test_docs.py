@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import Metric
 
 from scheduler import app, config
-from scheduler.cli import root
+from scheduler.cli import failure, root
 from scheduler.held import State
 from scheduler.observe import metrics
 from scheduler.observe.gpu import Gpu
@@ -141,7 +141,7 @@ def test_every_state_of_a_held_task_is_documented():
 
 def test_every_exit_code_is_documented():
     scripts = "".join(script.read_text() for script in (ROOT / "deploy/run").glob("*.sh"))
-    used = {0, root.FAILED, root.WRONG_USE, root.REFUSED, root.INTERRUPTED, app.LOOP_DIED, 128 + 15}
+    used = {0, failure.FAILED, failure.WRONG_USE, failure.REFUSED, failure.INTERRUPTED, app.LOOP_DIED, 128 + 15}
     used |= {int(code) for code in re.findall(r"\bexit (\d+)", scripts)}
     assert {int(row[0]) for row in rows(OPERATIONS, "Exit codes")} == used
     line = next(line for line in CONTRIBUTING.read_text().splitlines() if line.startswith("Exit codes:"))

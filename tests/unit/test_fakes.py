@@ -202,8 +202,6 @@ def test_ordered_failures_come_where_they_belong(clock: FakeClock) -> None:
     answer = engine.generate(run, deadline_s=10)
     with pytest.raises(BadResult):
         answer.output()
-    answer.close()
-    assert answer.is_closed
     assert len(engine.posts) == 2
 
 

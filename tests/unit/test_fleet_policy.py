@@ -22,7 +22,6 @@ from scheduler.domain.errors import Unavailable
 
 ACCOUNT = Account(number="123456789012", region="eu-west-1")
 TABLE_ACTIONS = {
-    "dynamodb:DeleteItem",
     "dynamodb:GetItem",
     "dynamodb:PutItem",
     "dynamodb:Query",

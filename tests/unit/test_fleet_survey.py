@@ -49,7 +49,7 @@ def test_a_daemon_that_was_started_anew_counts_from_nothing():
 def test_service_time_follows_what_is_measured():
     growth = Growth()
     book = growth.learn(Book(service_s=20.0), [worker()], view("i-1"))
-    for number in range(1, 30):
+    for number in range(1, 120):
         book = growth.learn(book, [worker(finished=number, busy_s=number * 5.0)], view("i-1"))
     assert 5.0 < book.service_s < 5.1
 

@@ -9,7 +9,7 @@ from queue import SimpleQueue
 import pytest
 from worker_in_memory import Worker
 
-from scheduler.domain.errors import BadResult, EngineLost, Interrupted
+from scheduler.domain.errors import BadResult, EngineLost, Interrupted, Unavailable
 from scheduler.held import State
 from scheduler.loops.finish import DELETE_BATCH, DecodeLoop, DeleteLoop, Finished
 
@@ -130,3 +130,15 @@ def test_tries_are_counted_for_each_task_apart(worker):
     assert worker.held_ids == []
     assert good.state is bad.state is State.DELETING
     assert good.delete_attempts == 0
+
+
+def test_messages_that_cannot_be_deleted_let_no_more_in_until_they_can(worker):
+    worker.processor.delete(worker.take())
+    troubles: list[str | None] = []
+    worker.stop.meanwhile = lambda: troubles.append(worker.processor.trouble)
+    worker.queue.fail_next(4, Unavailable("sqs:DeleteMessage is denied"), on="delete")
+    worker.delete()
+    assert troubles == [None, None, *["sqs:DeleteMessage is denied"] * 2]
+    assert worker.stop.waits == [1.0, 2.0, 4.0, 8.0]
+    assert worker.processor.trouble is None
+    assert worker.queue.bodies == []

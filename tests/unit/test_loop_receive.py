@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from worker_in_memory import Worker
 
@@ -289,3 +291,31 @@ def test_what_the_outstanding_long_poll_brings_is_given_back_at_once(worker):
     assert worker.queue.delays == [("message-0-1", 0.0)]
     assert worker.held_ids == []
     assert worker.queue.hidden == []
+
+
+@pytest.mark.parametrize("render_s", [2.0, 5.0, 30.0])
+def test_the_higher_queue_gets_seven_of_eight_however_long_renders_take_and_whichever_receiver_is_quicker(
+    clock, render_s
+):
+    worker = Worker(clock, queues=2, render_s=0.0)
+    for n in range(60):
+        worker.send(f"high-{n}", queue=0)
+        worker.send(f"low-{n}", queue=1)
+    turn = itertools.cycle([(0, 1), (1, 0), (1, 0)])
+
+    def during_the_run() -> None:
+        until_s = clock.monotonic() + render_s
+        while clock.monotonic() < until_s:
+            for index in next(turn):
+                worker.receive(index)  # which waits a moment when there is no room
+            worker.prepare()
+            worker.keep()
+
+    worker.engine.meanwhile = during_the_run
+    for index in next(turn):
+        worker.receive(index)
+    worker.prepare()
+    worker.renders_until_settled()
+    first = worker.engine.posted[:48]  # of 60 in each queue, so that both are full all the while
+    low = sum(task_id.startswith("low") for task_id in first)
+    assert 2 <= low <= len(first) / LOWER_SHARE + 2

@@ -6,6 +6,7 @@ import pytest
 from worker_in_memory import DEADLINE_S, LEASE_S, Worker
 
 from scheduler.domain.errors import (
+    BadResult,
     DeadlineExceeded,
     EngineDown,
     EngineHung,
@@ -18,7 +19,7 @@ from scheduler.domain.errors import (
     Unavailable,
 )
 from scheduler.held import State
-from scheduler.loops.render import FATALS_IN_A_ROW, IDLE_PROBE_S, MAX_PROBE_S
+from scheduler.loops.render import FATALS_IN_A_ROW, IDLE_PROBE_S, MAX_PROBE_S, SLOW_END_S
 from scheduler.task_processor import MAX_UNSTARTED_S
 
 OUT_OF_MEMORY = OutOfMemory("the GPU ran out of memory", engine="CUDA out of memory")
@@ -478,3 +479,58 @@ def test_an_engine_that_answers_after_an_outage_of_aws_goes_on_with_the_same_cla
         worker.keep()
     worker.render.cycle()
     assert worker.engine.posted == ["t1"]
+
+
+def test_no_render_is_begun_beside_a_result_that_storage_says_nothing_about(worker, clock):
+    """It may be long before a call that hangs counts as one that failed."""
+    worker.claimed("kept")
+    worker.render.cycle()
+    worker.claimed("next")
+    clock.advance(SLOW_END_S + 0.1)
+    worker.keep()
+    worker.render.cycle()
+    assert worker.engine.posted == ["kept"]
+    assert [task_id for task_id, _ in outcomes(worker)] == ["kept"]
+    worker.store()
+    worker.render.cycle()
+    assert worker.engine.posted == ["kept", "next"]
+
+
+# answers that are no pictures
+
+
+def unreadable(worker: Worker, count: int) -> None:
+    """Let so many tasks be answered with 200 and something that is no picture."""
+    for _ in range(count):
+        worker.engine.fail_next(1, BadResult("0 of 1 images came"), on="output")
+        worker.send(f"bad-{worker.engine.faults.calls['output']}")
+        worker.work()
+
+
+def test_an_engine_that_says_200_and_sends_no_pictures_is_asked_for_one_before_it_spends_more_tasks(worker):
+    unreadable(worker, FATALS_IN_A_ROW - 1)
+    assert worker.engine.faults.calls["golden"] == 0
+    worker.engine.fail_next(9, Fatal("even a tiny known picture failed"), on="golden")
+    unreadable(worker, 1)
+    worker.render.cycle()
+    worker.send("next")
+    worker.work()
+    assert (worker.lane.is_healthy, worker.lane.is_ready) == (False, False)
+    assert "next" not in worker.engine.posted
+
+
+def test_one_that_can_still_draw_is_not_to_blame(worker):
+    unreadable(worker, FATALS_IN_A_ROW)
+    worker.render.cycle()
+    assert worker.engine.faults.calls["golden"] == 1
+    assert worker.lane.is_ready
+    worker.render.cycle()
+    assert worker.engine.faults.calls["golden"] == 1
+
+
+def test_and_a_good_picture_between_ends_the_count(worker):
+    for _ in range(2):
+        unreadable(worker, FATALS_IN_A_ROW - 1)
+        worker.send("good")
+        worker.work()
+    assert worker.engine.faults.calls["golden"] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,10 +49,16 @@ def test_in_service_an_event_is_a_line_of_json_with_its_level_and_utc_time(strea
         "level": "info",
         "task_id": "t1",
         "images": 2,
-        "field": None,
         "ok": True,
         "ratio": 0.5,
     }
+
+
+def test_a_line_says_nothing_of_what_is_not_known(stream):
+    configure(stream=stream)
+    structlog.get_logger().warning("aws_unavailable", error="", advice=None, tries=0, is_first=False)
+    assert {"error", "tries", "is_first"} <= set(lines(stream)[0])
+    assert "advice" not in lines(stream)[0]
 
 
 def test_whatever_is_in_a_field_a_line_is_one_line_of_ascii(stream):
@@ -68,6 +75,8 @@ def test_at_a_terminal_it_reads_like_text(stream):
     structlog.get_logger().warning("engine_down", why=f"refused {SECRET}", api_auth="a:b")
     said = terminal.getvalue()
     assert "engine_down" in said
+    assert re.search(r"(?<![T\d])\d\d:\d\d:\d\d\.\d\d\d(?![Z\d])", said)
+    assert not re.search(r"\d{4}-\d\d-\d\d", said)
     assert "refused" in said
     assert SECRET not in said
     assert "a:b" not in said

@@ -9,7 +9,7 @@ from worker_in_memory import Worker, body_of
 
 from scheduler.domain.errors import Rejected, Unavailable
 from scheduler.held import State
-from scheduler.task_processor import MISSING_RECORD_S
+from scheduler.task_processor import MISSING_RECORD_S, MOST_LACKING
 
 REFERENCE = json.dumps({"taskId": "old-1", "storage": "dynamodb"})
 REQUEST = json.dumps({"api": "/sdapi/v1/txt2img", "payload": {"prompt": "a cat", "steps": 4}})
@@ -119,7 +119,7 @@ def test_a_bad_message_does_not_hold_up_the_good_ones_beside_it(worker):
 
 
 def test_the_id_of_a_held_task_with_another_request_is_refused_and_the_task_goes_on(worker):
-    worker.send(payload={"seed": 1})
+    worker.claimed(payload={"seed": 1})
     worker.send(payload={"seed": 2})
     worker.admit()
     [(message, why)] = worker.queue.refused
@@ -127,6 +127,38 @@ def test_the_id_of_a_held_task_with_another_request_is_refused_and_the_task_goes
     assert receipts(worker) == ["message-0-1/1"]
     worker.work()
     assert worker.status() == "completed"
+
+
+def test_of_two_requests_with_one_id_the_record_tells_which_has_it_and_not_which_came_first(worker, clock):
+    rightful = worker.take(payload={"seed": 2})
+    worker.tasks.create(rightful.task, job_type="txt2img")
+    worker.held.drop(rightful)  # it was submitted, and its message comes after another's that took its id
+    worker.send(payload={"seed": 1})
+    worker.admit()
+    clock.advance(31.0)
+    worker.admit()
+    assert worker.queue.refused == []
+    assert worker.queue.delays == [("message-0-1", 10.0)]
+    worker.prepare()  # the claim of the other is refused, for the record is not its own
+    assert [message.message_id for message, _ in worker.queue.refused] == ["message-0-2"]
+    clock.advance(10.0)
+    worker.work()
+    assert worker.status() == "completed"
+    assert worker.queue.bodies == []
+
+
+def test_the_record_of_a_reference_is_not_closed_because_another_request_with_its_id_is_in_hand(worker, clock):
+    worker.tasks.put_record({"task_id": "old-1", "taskStatus": "waiting", "requestData": REQUEST})
+    worker.send("old-1")
+    worker.queue.send(REFERENCE)
+    worker.admit()
+    assert worker.tasks.record("old-1") == {"task_id": "old-1", "taskStatus": "waiting", "requestData": REQUEST}
+    assert worker.queue.delays == [("message-0-2", 5.0)]
+    worker.prepare()
+    clock.advance(5.0)
+    worker.work()
+    assert worker.status("old-1") == "completed"
+    assert [message.message_id for message, _ in worker.queue.refused] == ["message-0-1"]
 
 
 def test_a_refusal_that_aws_does_not_take_leaves_the_message_in_the_queue(worker):
@@ -152,6 +184,22 @@ def test_a_task_for_a_runtime_that_is_not_here_goes_back_from_30_s_to_5_minutes(
     assert worker.held_ids == []
     assert worker.tasks.records == {}
     assert worker.counted("returned_total", reason="runtime") == times
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"), [({"runtime": "comfyui"}, "runtime"), ({"task_type": "pipeline"}, "task_type")]
+)
+def test_a_task_that_nobody_could_run_fails_before_sqs_takes_its_message_away(worker, clock, changes, field):
+    worker.send(**changes)
+    for _ in range(MOST_LACKING - 1):
+        worker.admit()
+        clock.advance(301.0)
+    assert worker.held_ids == []
+    worker.work()
+    record = worker.tasks.record("t1")
+    assert (record["status"], record["error"]["field"]) == ("failed", field)
+    assert f"{MOST_LACKING} deliveries" in record["error_message"]
+    assert (worker.engine.posted, worker.queue.bodies) == ([], [])
 
 
 @pytest.mark.parametrize("runtime", ["sdwebui", "legacy"])

@@ -13,6 +13,7 @@ from fakes import FakeClock
 from PIL import Image
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import ReadTimeout
+from structlog.testing import capture_logs
 from urllib3.exceptions import ProtocolError
 
 from scheduler.domain.errors import (
@@ -355,7 +356,7 @@ def overdue(world, *states):
     """Let the run time out, and progress say `states` one after the other, the last for ever."""
     run = world.prepare()
     world.renders(good())
-    world.engine.generate(run, deadline_s=60).close()
+    world.engine.generate(run, deadline_s=60)
     world.renders(ReadTimeout())
     left = list(states)
 
@@ -555,6 +556,23 @@ def test_memory_is_freed(world):
     world.engine.free_memory()
     assert world.asked("unload-checkpoint") == 1
     assert world.engine.loaded() is None
+
+
+def test_what_freeing_brought_is_told_as_far_as_the_engine_tells_it(world):
+    free = [100, 900]
+    world.says("memory", lambda _: (200, {}, json.dumps({"cuda": {"system": {"free": free.pop(0), "total": 1000}}})))
+    with capture_logs() as logs:
+        world.engine.free_memory()
+    [told] = logs
+    assert (told["event"], told["engine"]) == ("engine_memory_freed", "sdwebui")
+    assert (told["free_before_bytes"], told["free_bytes"], told["total_bytes"]) == (100, 900, 1000)
+
+    for answer in ({"cuda": {"error": "unavailable"}}, {"cuda": None}, {}, [], RequestsConnectionError("refused")):
+        world.says("memory", answer)
+        with capture_logs() as logs:
+            world.engine.free_memory()
+        assert [told["free_bytes"] for told in logs] == [None]
+    assert world.asked("unload-checkpoint") == 6
 
 
 def test_a_build_that_cannot_unload_is_no_engine_down(world):

@@ -60,9 +60,6 @@ class Bytes:
     def read(self, most_bytes: int) -> bytes | None:
         return self.data if len(self.data) <= most_bytes else None
 
-    def close(self) -> None:
-        pass
-
 
 def body_of(images, about=None, **more) -> bytes:
     said = info() if about is None else about

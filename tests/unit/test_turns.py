@@ -56,3 +56,23 @@ def test_the_highest_may_always_be_asked_and_a_lower_one_never_waits_for_eight_r
         refused = 0 if turns.may_receive(3) else refused + 1
         assert refused < LOWER_SHARE
         turns.received(index, full=full)
+
+
+def test_however_long_there_is_no_room_the_first_of_it_is_for_the_higher_queue():
+    """Renders take longer than a full answer used to be believed; then both queues asked, and got half each."""
+    clock = FakeClock()
+    turns = Turns(2, clock)
+    turns.received(0, full=True)
+    for _ in range(120):
+        clock.advance(0.25)
+        assert turns.may_receive(0)  # its receiver looks for room all the while
+        assert not turns.may_receive(1)
+
+
+def test_the_lowers_share_is_not_lost_to_a_higher_queue_that_is_quicker():
+    turns = Turns(2, FakeClock())
+    for _ in range(LOWER_SHARE + 2):
+        turns.received(0, full=True)
+    assert turns.may_receive(1)
+    turns.received(1, full=True)
+    assert not turns.may_receive(1)

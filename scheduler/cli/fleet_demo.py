@@ -1,0 +1,76 @@
+"""The fleet's demo at a terminal: live, with a verdict; plain lines in a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from scheduler.cli.fleet import fleet_table
+from scheduler.local import fleet_demo
+from scheduler.local.fleet_demo import Moment
+from scheduler.local.fleet_world import LocalFleetWorld
+from scheduler.local.world import LocalWorld
+from scheduler.observe import logging
+
+TASKS = 40
+MAX_CAPACITY = 3
+QUICK = {"policy": "threshold", "scale_out_threshold": 0, "scale_out_step": MAX_CAPACITY, "cooldown_s": 10}
+"""The default policy keeps idle workers for as long as they may be worth it, which nobody wants to watch."""
+
+
+def run_fleet_demo(world: LocalWorld, folder: Path) -> int:
+    """Run the demo in a world that is up; return the exit code."""
+    console = Console()
+    console.print(
+        f"A burst of {TASKS} tasks, and no worker: the fleet grows to {MAX_CAPACITY}, and goes again when idle."
+    )
+    with contextlib.ExitStack() as stack:
+        logging.configure(stream=stack.enter_context((folder / "fleet.log").open("w")))
+        stack.enter_context(LocalFleetWorld(world, max_capacity=MAX_CAPACITY, keys=QUICK))
+        if console.is_terminal:
+            live = stack.enter_context(Live(console=console, auto_refresh=False))
+
+            def show(moment: Moment) -> None:
+                live.update(Group(_headline(moment), fleet_table(moment.fleet)), refresh=True)
+
+        else:
+            show = _Lines(console)
+        verdict = fleet_demo.run(world.config, tasks=TASKS, show=show)
+    console.print(
+        f"{verdict.completed} of {verdict.sent} tasks completed in {verdict.runs} runs, {verdict.peak} workers at the most, "
+        f"{verdict.members_left} left after {verdict.lasted_s:.0f} s.",
+        soft_wrap=True,
+    )
+    if verdict.is_as_meant:
+        console.print("[green]Grown from nothing, gone again, nothing killed.[/green]")
+        return 0
+    console.print(f"[red]not as meant[/red]; the log is {folder / 'fleet.log'}, the workers' are in {folder / 'fleet'}")
+    return 1
+
+
+def _headline(moment: Moment) -> Text:
+    return Text(f"{moment.done} of {moment.sent} tasks done, {moment.elapsed_s:.0f} s", style="bold")
+
+
+class _Lines:
+    """A line whenever the fleet changes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last: object = None
+
+    def __call__(self, moment: Moment) -> None:
+        fleet = moment.fleet
+        states = " ".join(line.state for line in fleet.workers) or "none"
+        facts = (fleet.target, states)
+        if facts != self._last:
+            self._last = facts
+            self._console.print(
+                f"{moment.elapsed_s:4.0f} s  {moment.done:2} of {moment.sent} done  target {fleet.target}  workers: {states}",
+                soft_wrap=True,
+                highlight=False,
+            )

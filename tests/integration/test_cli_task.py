@@ -1,0 +1,197 @@
+"""`sd-scheduler task` against an emulated AWS: submit, show and fetch, for people, for pipes and as JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_servers import NOWHERE, Cloud, aws_environ, unique
+from click.testing import CliRunner, Result
+
+from scheduler.cli.root import cli
+
+PICTURES = [b"\x89PNG one", b"\x89PNG two"]
+
+
+class Place:
+    """A queue, a table, a bucket, and commands run for them in `folder`."""
+
+    def __init__(self, cloud: Cloud, folder: Path) -> None:
+        self.clients = cloud.clients
+        self.folder = folder
+        self.queue, self.table, self.bucket = cloud.queue(), cloud.table(), cloud.bucket()
+        self.environ = {
+            **cloud.environ,
+            "SCHEDULER_AWS_AWS_REGION": "us-east-1",
+            "SCHEDULER_AWS_SQS_QUEUE_URL": self.queue.name,
+            "SCHEDULER_AWS_DYNAMODB_TABLE": self.table,
+            "SCHEDULER_AWS_S3_BUCKET": self.bucket,
+        }
+
+    def run(self, *words: str, **environ: str) -> Result:
+        only: dict[str, str | None] = {name: None for name in os.environ if name.startswith(("AWS_", "SCHEDULER_"))}
+        with contextlib.chdir(self.folder):
+            return CliRunner(env={**only, **self.environ, **environ}).invoke(cli, ["task", *words])
+
+    def sent(self) -> list[dict[str, Any]]:
+        """Take what lies in the queue."""
+        found = self.clients.sqs.receive_message(QueueUrl=self.queue.url, MaxNumberOfMessages=10)
+        return [json.loads(message["Body"]) for message in found.get("Messages", [])]
+
+    def records(self) -> int:
+        return self.clients.dynamodb.scan(TableName=self.table, ConsistentRead=True)["Count"]
+
+    def complete(self, task_id: str, pictures: list[bytes]) -> None:
+        """Write what a worker would have: the pictures, and a record that tells of them."""
+        images: list[Any] = []
+        for n, data in enumerate(pictures, start=1):
+            key = f"tasks/{task_id}/{n}.png"
+            self.clients.s3.put_object(Bucket=self.bucket, Key=key, Body=data)
+            digest = hashlib.sha256(data).hexdigest()
+            numbers = {"bytes": len(data), "width": 8, "height": 8}
+            shown = {name: {"N": str(number)} for name, number in numbers.items()}
+            images.append({"M": {"key": {"S": key}, "sha256": {"S": digest}, **shown}})
+        times: dict[str, Any] = {name: {"N": "1700000000"} for name in ("created_at", "finished_at")}
+        item = {"task_id": {"S": task_id}, "status": {"S": "completed"}, "images": {"L": images}, **times}
+        self.clients.dynamodb.put_item(TableName=self.table, Item=item)
+
+
+@pytest.fixture
+def place(moto: Cloud, tmp_path: Path) -> Place:
+    return Place(moto, tmp_path)
+
+
+def test_a_task_is_sent_and_its_id_is_all_that_is_printed(place: Place) -> None:
+    done = place.run("submit", "--prompt", "a fox", "--set", "steps=5", "--id", "fox")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "fox\n", "")
+    (message,) = place.sent()
+    assert (message["task_id"], message["payload"]) == ("fox", {"prompt": "a fox", "steps": 5})
+
+
+def test_a_slip_is_warned_about_and_sent_all_the_same(place: Place) -> None:
+    done = place.run("submit", "--prompt", "a fox", "--set", "stepz=5")
+    assert done.exit_code == 0
+    assert "stepz" in done.stderr
+    assert "did you mean steps?" in done.stderr
+    as_json = place.run("submit", "--prompt", "a fox", "--set", "stepz=5", "--json")
+    assert as_json.stderr == ""
+    assert "steps" in json.loads(as_json.stdout)["warnings"][0]
+    assert len(place.sent()) + len(place.sent()) == 2
+
+
+@pytest.mark.parametrize("wrong", [["--set", "steps=0"], ["--set", "width=wide"], ["--image", "notes.txt"]])
+def test_what_cannot_be_painted_is_refused_before_anything_is_sent(place: Place, wrong: list[str]) -> None:
+    (place.folder / "notes.txt").write_text("no picture")
+    done = place.run("submit", "--prompt", "a fox", *wrong)
+    assert done.exit_code == 3
+    assert done.stderr.startswith("refused: ")
+    assert wrong[1].partition("=")[0] in done.stderr
+    as_json = place.run("submit", "--prompt", "a fox", *wrong, "--json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)["kind"]) == (3, "rejected")
+    assert (place.records(), place.sent()) == (0, [])
+
+
+def test_a_refusal_needs_no_aws(place: Place) -> None:
+    done = place.run("submit", "--prompt", "x", "--set", "steps=0", AWS_ENDPOINT_URL=NOWHERE)
+    assert done.exit_code == 3
+
+
+def test_what_no_worker_here_serves_is_warned_about(place: Place) -> None:
+    (place.folder / "p.json").write_text('{"task_id": "p", "task_type": "pipeline", "payload": {}}')
+    done = place.run("submit", "--file", "p.json")
+    assert (done.exit_code, done.stdout) == (0, "p\n")
+    assert "may wait for ever" in done.stderr
+
+
+def test_waiting_ends_with_the_record_or_the_timeout(place: Place) -> None:
+    done = place.run("submit", "--prompt", "x", "--id", "slow", "--wait", "--timeout", "0.2")
+    assert done.exit_code == 1
+    assert "still pending" in done.stderr
+    assert "sd-scheduler task show slow" in done.stderr
+    place.complete("there", PICTURES)
+    again = place.run("submit", "--prompt", "x", "--id", "there", "--wait", "--timeout", "60")
+    assert (again.exit_code, again.stdout.split()[:2]) == (0, ["status", "completed"])
+
+
+def test_a_task_that_is_not_there_is_a_failure_in_both_ways(place: Place) -> None:
+    for words in (["show", "nope"], ["fetch", "nope"], ["cancel", "nope"]):
+        done = place.run(*words)
+        assert (done.exit_code, done.stdout, done.stderr) == (1, "", "error: there is no record of task nope\n")
+        as_json = place.run(*words, "--json")
+        assert (as_json.exit_code, as_json.stderr) == (1, "")
+        told = json.loads(as_json.stdout)
+        assert (told["ok"], told["kind"], told["task_id"]) == (False, "missing", "nope")
+
+
+def test_show_says_the_status_first_and_where_the_pictures_are(place: Place) -> None:
+    place.complete("t", PICTURES)
+    lines = place.run("show", "t").stdout.splitlines()
+    assert lines[0].split() == ["status", "completed"]
+    assert any(line.startswith("created_at") and "2023-11-1" in line and "ago" in line for line in lines)
+    assert lines[-1].split()[:2] == ["image", f"s3://{place.bucket}/tasks/t/2.png"]
+    record = json.loads(place.run("show", "t", "--json").stdout)
+    assert (record["created_at"], len(record["images"])) == (1_700_000_000, 2)
+
+
+def test_fetch_brings_the_pictures_and_prints_their_files(place: Place) -> None:
+    place.complete("t", PICTURES)
+    done = place.run("fetch", "t", "--out", "some/folder")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == "some/folder/t-1.png\nsome/folder/t-2.png\n"
+    assert [(place.folder / name).read_bytes() for name in done.stdout.split()] == PICTURES
+    assert len(list((place.folder / "some/folder").iterdir())) == 2
+
+
+def test_fetch_overwrites_only_with_force(place: Place) -> None:
+    place.complete("t", PICTURES)
+    mine = place.folder / "t-2.png"
+    mine.write_bytes(b"mine")
+    done = place.run("fetch", "t", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["files"]) == (1, ["t-2.png"])
+    assert mine.read_bytes() == b"mine"
+    assert not (place.folder / "t-1.png").exists()
+    forced = place.run("fetch", "t", "--force", "--json")
+    assert json.loads(forced.stdout) == {"task_id": "t", "files": ["t-1.png", "t-2.png"]}
+    assert mine.read_bytes() == PICTURES[1]
+
+
+def test_fetch_of_a_task_without_pictures_says_how_it_stands(place: Place) -> None:
+    place.run("submit", "--prompt", "x", "--id", "t")
+    done = place.run("fetch", "t")
+    assert (done.exit_code, done.stderr) == (1, "error: task t is pending: it has no pictures\n")
+
+
+def test_fetch_refuses_a_picture_that_is_not_the_one_recorded(place: Place) -> None:
+    place.complete("t", PICTURES)
+    place.clients.s3.put_object(Bucket=place.bucket, Key="tasks/t/1.png", Body=b"another")
+    done = place.run("fetch", "t", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["kind"]) == (1, "changed")
+    assert not (place.folder / "t-1.png").exists()
+
+
+def test_fetch_says_what_is_wrong_when_a_picture_is_gone_or_the_folder_cannot_be_made(place: Place) -> None:
+    place.complete("t", PICTURES)
+    (place.folder / "file").write_text("")
+    assert place.run("fetch", "t", "--out", "file/below").exit_code == 1
+    place.clients.s3.delete_object(Bucket=place.bucket, Key="tasks/t/1.png")
+    done = place.run("fetch", "t", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["kind"]) == (1, "aws-unavailable")
+    assert "tasks/t/1.png" in json.loads(done.stdout)["error"]
+
+
+def test_when_aws_is_out_of_reach_it_is_said_what_to_check(place: Place) -> None:
+    done = place.run("show", "t", **aws_environ(NOWHERE))
+    assert done.exit_code == 1
+    for what in ("network", "aws_region", "AWS_ENDPOINT_URL", "sd-scheduler doctor"):
+        assert what in done.stderr
+
+
+def test_a_queue_that_is_not_there_is_said_to_be_made_by_setup(place: Place) -> None:
+    done = place.run("show", "t", SCHEDULER_AWS_SQS_QUEUE_URL=unique("nowhere"))
+    assert done.exit_code == 1
+    assert "sd-scheduler setup" in done.stderr
