@@ -266,8 +266,8 @@ class Autoscaling(Section):
         ge=0,
         le=10080,
         allow_inf_nan=False,
-        description="idle-stop: minutes after its own deadline that a task may go on before the instance is stopped "
-        "under it; 0 never stops it.",
+        description="Minutes that a task may run on after its own deadline, or a single instance be unable to work, before "
+        "the worker is ended under it; 0 never ends it.",
     )
 
 

@@ -141,7 +141,7 @@ class Host:
             fleet=self._parts.fleet,
             intake=self._intake,
             report=self._report,
-            is_empty=lambda: not self._held.all(),
+            is_empty=lambda: not self._held.all() or bool(self._stuck()),
             clock=self._clock,
         )
         self._leader = make_leader(self._parts, name=identity.instance_id)
@@ -230,24 +230,46 @@ class Host:
     # telling
 
     def _note_readiness(self) -> None:
-        """Know since when work is possible here; ask to be replaced when it has not been for too long."""
+        """Know since when work is possible here; ask to go when it has not been for too long."""
         if any(lane.is_ready for lane in self._lanes):
             self._ready_s = self._ready_s or self._clock.now()
+        if self._member is None or self._parts is None:
+            return
+        if stuck := self._stuck():
+            self._ask_to_go(self._member, stuck, replace=self._parts.fleet.replaces)
         why = self._trouble()
         now_s = self._clock.monotonic()
         if not why:
             self._ill_since_s = None
             return
         self._ill_since_s = now_s if self._ill_since_s is None else self._ill_since_s
-        if self._ready_s is None or now_s - self._ill_since_s < UNHEALTHY_S or self._member is None:
-            return
-        if self._parts is not None and self._parts.fleet.replaces:
-            if self._member.leave(why, replace=True):
-                log.error("host_to_be_replaced", why=why, for_s=round(now_s - self._ill_since_s))
-        elif self._intake.shut("unhealthy", why):
-            log.error(
-                "host_unfit", why=why, advice="nothing replaces it: look at the GPU, the engine's log and the disk"
+        ill_s = now_s - self._ill_since_s
+        if self._ready_s is None:
+            return  # it has never worked: whoever leads knows how long a boot may take
+        if self._parts.fleet.replaces and ill_s >= UNHEALTHY_S:
+            self._ask_to_go(self._member, why, replace=True)
+        elif not self._parts.fleet.replaces and 0 < self._stuck_s <= ill_s:
+            self._ask_to_go(self._member, why, replace=False)
+
+    def _ask_to_go(self, member: Member, why: str, *, replace: bool) -> None:
+        if member.leave(why, replace=replace):
+            advice = (
+                "look at the GPU, the engine's log and the disk; a stopped instance begins anew with its next start"
             )
+            log.error("host_unfit", why=why, replaced=replace, advice=advice)
+
+    @property
+    def _stuck_s(self) -> float:
+        return self._settings.autoscaling.stuck_minutes * 60
+
+    def _stuck(self) -> str:
+        """Say which task runs on long after its own deadline, when that is to end the worker; empty when none does."""
+        limit_s = self._settings.scheduler.task_deadline_s + self._stuck_s
+        for lane in self._lanes:
+            running = lane.running
+            if self._stuck_s and running is not None and self._clock.monotonic() - running.since_s > limit_s:
+                return f"task {running.task.task_id} runs on {self._stuck_s:.0f} s after its deadline"
+        return ""
 
     def _report(self) -> Report:
         held, tally, now_s = self._held.all(), self._held.tally, self._clock.monotonic()

@@ -163,6 +163,11 @@ def events() -> dict[str, tuple[str, set[str]]]:
         if not (isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) and call.args):
             continue
         owner, method, first = call.func.value.id, call.func.attr, call.args[0]
+        if (owner, method) == ("plan", "tell"):  # a plan's events are logged by whoever leads
+            is_alarm = any(keyword.arg == "alarm" for keyword in call.keywords)
+            fields = {keyword.arg for keyword in call.keywords if keyword.arg} - {"alarm"}
+            found[str(getattr(first, "value", ""))] = ("error" if is_alarm else "info", fields)
+            continue
         is_report = (owner, method) == ("self", "report")
         if not is_report and not (owner in {"log", "_log", "logger"} and method in LEVELS):
             continue
