@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from scheduler.aws.answers import require_aws, understood
 from scheduler.aws.clients import Clients
 from scheduler.aws.errors import DENIED, code_of
 from scheduler.aws.shape import LEASE_RANGE_S, NO_QUEUE
@@ -16,7 +17,6 @@ from scheduler.domain.errors import Rejected, Unavailable
 from scheduler.domain.ports import Clock
 from scheduler.domain.skew import SkewBounds
 from scheduler.domain.task import Message
-from scheduler.stores.answers import require_aws, understood
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -49,7 +49,7 @@ def _is_for_good(error: ClientError) -> bool:
     """Tell whether AWS refused the content of the call, so that it would refuse it for ever."""
     code, said = code_of(error), str(error).lower()
     if code == "ValidationException":
-        return "size" in said or "data type" in said
+        return any(words in said for words in ("size", "data type", "type mismatch", "unsupported type"))
     return code in {"EntityTooLarge", "ItemCollectionSizeLimitExceededException", "KeyTooLongError"}
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
+from scheduler.aws.answers import require_aws, understood
 from scheduler.aws.errors import code_of
 from scheduler.domain.task import EngineImage, StoredImage
-from scheduler.stores.answers import require_aws, understood
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
+from scheduler.aws.answers import require_aws, understood
 from scheduler.aws.errors import code_of
 from scheduler.aws.shape import INDEX as INDEX  # noqa: PLC0414 - re-exported: whoever makes a table for the store
 from scheduler.aws.shape import KEY_NAMES
@@ -21,7 +22,6 @@ from scheduler.domain.claiming import Refusal, Refused, is_number, judge
 from scheduler.domain.errors import Counts, LeaseLost, Unavailable
 from scheduler.domain.ports import Clock
 from scheduler.domain.task import Claim, Failure, Format, Message, Progress, Result, StoredImage, Task
-from scheduler.stores.answers import require_aws, understood
 from scheduler.stores.claim_updates import FREE, UNMARKED, Claiming
 from scheduler.stores.expressions import Update, decode, encode
 from scheduler.wire import predecessor
