@@ -190,8 +190,7 @@ class Scheduler:
                 # Built anew at each try: a client that found no credentials when it was built never looks again.
                 clients = build(aws.aws_region, poll_interval_s=scheduler.poll_interval, threads=threads)
                 queues, key_name = self._facts(clients)
-                if self._host.is_member:
-                    self._host.enter()
+                self._host.enter()
             except Unavailable as error:
                 advice = "check the instance's role or the credentials" if isinstance(error, AccessDenied) else None
                 log.warning("aws_unavailable", error=str(error), advice=advice)
@@ -240,6 +239,7 @@ class Scheduler:
             clock=self._clock,
             address=lambda key: address(key, bucket=aws.s3_bucket, cloudfront_domain=aws.cloudfront_domain),
             worker=socket.gethostname(),
+            instance_id=self._host.instance_id,
             max_runs=scheduler.max_runs,
             record_ttl_days=scheduler.record_ttl_days,
         )
@@ -255,6 +255,7 @@ class Scheduler:
             clock=self._clock,
             metrics=self._metrics,
             stop=self._stop,
+            cost=self._host.cost_usd,
         )
 
     def _start_keepers(self, queues: Sequence[SqsQueue], tasks: DynamoTaskStore) -> None:
@@ -323,7 +324,9 @@ class Scheduler:
 
     def _start_fleet(self) -> None:
         """Start what makes this host one of a fleet; none of it may cost a render."""
-        for name, loop in (("watch", self._host.watch), ("belong", self._host.belong), ("lead", self._host.lead)):
+        host = self._host
+        loops = {"watch": host.watch, "belong": host.belong, "lead": host.lead, "price": host.price}
+        for name, loop in loops.items():
             self._threads.start("fleet", partial(forever, loop, name=name, stopped=self._fleet_stop.wait))
 
     def _every(self, period_s: float, cycle: Callable[[], None], *, is_vital: bool = True) -> None:

@@ -10,6 +10,7 @@ import fcntl
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TextIO
 
@@ -18,10 +19,12 @@ import structlog
 from scheduler.autoscale.leader import Leader
 from scheduler.autoscale.member import Member
 from scheduler.autoscale.protocol import Report
-from scheduler.aws.fleet_clients import build_autoscaling
+from scheduler.aws.fleet_clients import build_autoscaling, build_ec2
 from scheduler.aws.instance_metadata import InstanceMetadata
+from scheduler.aws.instance_price import SpotPrice
 from scheduler.aws.lifecycle_hook import LifecycleHooks
 from scheduler.config import Settings
+from scheduler.domain.cost import gpu_cost_usd
 from scheduler.domain.errors import ConfigError, Unavailable
 from scheduler.domain.ports import Clock
 from scheduler.drain.notices import Kind, Notice
@@ -38,6 +41,7 @@ BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 UNHEALTHY_S = 300.0
 """A host that cannot work for so long, though it once could, asks to be replaced."""
 RETRY_S = 5.0
+LATER_S = 30.0
 HOOK_EVERY_S = 15.0
 """The shortest heartbeat that a hook may have is 30 s."""
 
@@ -100,6 +104,7 @@ class Host:
         self._ready_s: float | None = None
         self._empty_since_s = clock.monotonic()
         self._ill_since_s: float | None = None
+        self._price: SpotPrice | None = None
         self._hooks: LifecycleHooks | None = None
         self._hooks_asked_s = float("-inf")
         self._is_entered = False
@@ -115,9 +120,17 @@ class Host:
     def enter(self) -> None:
         """Find out who this host is and open the fleet; to be called again when it raises Unavailable.
 
+        Where no fleet is configured nothing waits for the metadata: `watch` asks again.
+
         Raises ConfigError when a fleet is configured and this is no instance, or another daemon runs on it.
         """
-        identity = self._metadata.identity() if self._metadata else None
+        try:
+            identity = self._metadata.identity() if self._metadata else None
+        except Unavailable as error:
+            if self.is_member:
+                raise
+            log.warning("metadata_unavailable", error=error.message)
+            return
         if identity is None and self.is_member:
             said = "[autoscaling] enabled = true needs EC2's instance metadata, and there is none here"
             raise ConfigError([f"{said}: it is for instances; elsewhere run sd-scheduler autoscale"])
@@ -126,10 +139,15 @@ class Host:
             return
         self.instance_id = identity.instance_id
         self._watcher = Watcher(self._metadata, on_notice=self._noticed, clock=self._clock)
+        region = self._settings.aws.aws_region
+        if identity.is_spot:
+            self._price = SpotPrice(
+                build_ec2(region), instance_type=identity.instance_type, zone=identity.zone, clock=self._clock
+            )
         if not self.is_member:
             return
         self._lock = self._lock or OneDaemon(identity.instance_id)
-        section, region = self._settings.autoscaling, self._settings.aws.aws_region
+        section = self._settings.autoscaling
         self._parts = open_fleet(self._settings, host=identity.instance_id)
         if section.fleet == "asg":
             client = build_autoscaling(region)
@@ -153,7 +171,7 @@ class Host:
         if not self._is_entered:
             self.enter()
         if self._watcher is None:
-            return float("inf")
+            return float("inf") if self._is_entered else LATER_S
         pause_s = self._watcher.cycle()
         self._ask_the_group_to_wait(self._watcher)
         self._consider(self._watcher)
@@ -174,6 +192,19 @@ class Host:
             self._leader.resign()
             return float("inf")
         return self._leader.tick().next_s
+
+    def price(self) -> float:
+        """Ask what this instance costs."""
+        if self._price is None:
+            return float("inf") if self._is_entered else LATER_S
+        return self._price.cycle()
+
+    def cost_usd(self, gpu_s: float) -> Decimal | None:
+        """Return what so many seconds of one engine cost; None where no price is known."""
+        usd_per_hour = self._price.usd_per_hour if self._price else None
+        if usd_per_hour is None:
+            return None
+        return gpu_cost_usd(usd_per_hour=usd_per_hour, gpu_s=gpu_s, engines=len(self._lanes))
 
     def resign(self) -> None:
         """Give the lead up at the stop, if AWS answers; else it runs out."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -80,8 +81,11 @@ class TaskProcessor:
         clock: Clock,
         metrics: Metrics,
         stop: StopSignal,
+        cost: Callable[[float], Decimal | None] = lambda _: None,
     ) -> None:
+        """`cost` gives what so many seconds of an engine cost in US dollars, None where no price is known."""
         self._terms = terms
+        self._cost = cost
         self._held = held
         self._tasks = tasks
         self._images = images
@@ -326,6 +330,7 @@ class TaskProcessor:
                 checkpoint=output.checkpoint,
                 sampler=output.sampler,
                 warnings=output.warnings,
+                gpu_cost_usd=self._cost(held.generate_ms / 1000),
             )
             self.insist(held, lambda: self._tasks.complete(claim, task, result))
         except LeaseLost:
@@ -336,6 +341,8 @@ class TaskProcessor:
             self.return_claimed(held, reason="stop")
         else:
             self._metrics.store_s.observe(self._clock.monotonic() - held.rendered_s)
+            if result.gpu_cost_usd is not None:
+                self._metrics.gpu_cost_usd.inc(float(result.gpu_cost_usd))
             self._ended(task.task_id, "completed", images=len(stored), **_timing_fields(result.timings))
             self.delete(held)
 

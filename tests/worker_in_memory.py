@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from queue import SimpleQueue
 from typing import Any
 
@@ -196,11 +197,13 @@ class Worker:
             queues=ports,
             metrics=self.metrics,
             stop=self.stop,
+            cost=lambda gpu_s: None if self.usd_per_second is None else Decimal(str(gpu_s)) * self.usd_per_second,
             **common,
         )
         working = common | {"processor": self.processor, "stop": self.stop}
         turns = Turns(queues, clock)
         self.intake = Intake()
+        self.usd_per_second: Decimal | None = None
         self.receives = [
             ReceiveLoop(
                 port,

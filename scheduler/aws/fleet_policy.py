@@ -30,6 +30,28 @@ def fleet_statements(kind: str, fleet_id: str, account: Account, *, state_table:
             return [table]
 
 
+def host_statements(kind: str, fleet_id: str, account: Account) -> list[Statement]:
+    """Return what a worker needs beside: the price of its instance, and answers to the hooks of its group."""
+    if kind == "local":
+        return []
+    price = _allow("KnowThePrice", ["ec2:DescribeSpotPriceHistory"], "*")
+    if kind != "asg":
+        return [price]
+    actions = ["autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat"]
+    return [
+        price,
+        _allow("SeeTheHooks", ["autoscaling:DescribeLifecycleHooks"], "*"),
+        _allow("AnswerTheHooks", actions, _group_arn(fleet_id, account)),
+    ]
+
+
+def _group_arn(group: str, account: Account) -> str:
+    return (
+        f"arn:{account.partition}:autoscaling:{account.region}:{account.number}:"
+        f"autoScalingGroup:*:autoScalingGroupName/{group}"
+    )
+
+
 def _spot_fleet(request_id: str, account: Account) -> list[Statement]:
     return [
         _allow(
@@ -55,10 +77,6 @@ def _spot_fleet(request_id: str, account: Account) -> list[Statement]:
 
 
 def _asg(group: str, account: Account) -> list[Statement]:
-    arn = (
-        f"arn:{account.partition}:autoscaling:{account.region}:{account.number}:"
-        f"autoScalingGroup:*:autoScalingGroupName/{group}"
-    )
     return [
         _allow(
             "SeeTheFleet",
@@ -73,7 +91,7 @@ def _asg(group: str, account: Account) -> list[Statement]:
         _allow(
             "ChangeTheFleet",
             ["autoscaling:SetDesiredCapacity", "autoscaling:TerminateInstanceInAutoScalingGroup"],
-            arn,
+            _group_arn(group, account),
         ),
     ]
 

@@ -14,7 +14,7 @@ import click
 from scheduler import config as configuration
 from scheduler.aws import checks, operator_clients
 from scheduler.aws.checking import Finding, Verdict, fail, ok, skipped
-from scheduler.cli import host_checks
+from scheduler.cli import fleet_checks, host_checks
 from scheduler.cli.failure import FAILED, WRONG_USE
 from scheduler.cli.listing import Row, show
 from scheduler.cli.options import config_option, json_option
@@ -114,6 +114,7 @@ def _aws(settings: Settings) -> Iterator[Finding]:
         yield skipped("queues, table, bucket, clock", "not checked: there are no credentials")
     else:
         yield from checks.run(clients, settings, clock=SystemClock())
+        yield from fleet_checks.findings(clients, settings)
 
 
 def _host(settings: Settings) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import click
 from scheduler.aws import operator_clients
 from scheduler.aws.addresses import Account, QueueAddress, read_queue
 from scheduler.aws.errors import translated
+from scheduler.aws.fleet_policy import fleet_statements, host_statements
 from scheduler.aws.policy import ask_dlqs, policy_for
 from scheduler.config import Settings
 from scheduler.domain.errors import Unavailable
@@ -36,7 +37,13 @@ def print_policy(settings: Settings) -> None:
             raise
         click.echo(f"note: {error.message}; dead-letter queues are taken to be named as setup names them", err=True)
     account = Account(number=number, region=aws.aws_region, partition=operator_clients.partition_of(aws.aws_region))
-    click.echo(json.dumps(policy_for(aws, account, dlqs=dlqs), indent=2))
+    policy, section = policy_for(aws, account, dlqs=dlqs), settings.autoscaling
+    if section.fleet_id:
+        policy["Statement"] += fleet_statements(
+            section.fleet, section.fleet_id, account, state_table=settings.state_table
+        )
+        policy["Statement"] += host_statements(section.fleet, section.fleet_id, account)
+    click.echo(json.dumps(policy, indent=2))
 
 
 def _known_dlq(clients: operator_clients.OperatorClients, queue: str) -> dict[str, QueueAddress]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -124,6 +125,8 @@ class Result:
     checkpoint: str | None = None
     sampler: str | None = None
     warnings: tuple[str, ...] = ()
+    gpu_cost_usd: Decimal | None = None
+    """What the instance cost for the seconds of its render; None where no price is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

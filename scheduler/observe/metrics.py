@@ -27,6 +27,7 @@ class Metrics:
         self.aws_errors = counter("aws_errors", "AWS calls that failed after their retries")
         self.leases_lost = counter("leases_lost", "Claims taken over by another worker")
         self.switches = counter("checkpoint_switches", "Renders that had to load another checkpoint", "engine")
+        self.gpu_cost_usd = counter("gpu_cost_usd", "What the instance cost for the renders of completed tasks")
         self.rendering_s = counter("rendering_seconds", "Seconds in which the engine rendered", "engine")
         self.starved_s = counter("starved_seconds", "Seconds in which it did not although work waited", "engine")
         self.engine_up = self._gauge("engine_up", "1 when the engine can take a request", "engine")

@@ -28,6 +28,7 @@ class Claiming:
     message: Message
     owner: str
     worker: str
+    instance_id: str = ""
     now: float
     lease_s: float
     max_runs: int
@@ -71,6 +72,8 @@ class Claiming:
             updated_at=int(self.now),
             worker=self.worker,
         )
+        if self.instance_id:
+            update.set(instance_id=self.instance_id)
         return update.set(runtime=self.task.runtime) if self.task.runtime else update
 
     def _known(self) -> Update:

@@ -52,6 +52,7 @@ class DynamoTaskStore:
         clock: Clock,
         address: Callable[[str], str],
         worker: str,
+        instance_id: str = "",
         max_runs: int,
         record_ttl_days: int,
     ) -> None:
@@ -62,6 +63,7 @@ class DynamoTaskStore:
         self._clock = clock
         self._address = address
         self._worker = worker
+        self._instance_id = instance_id
         self._max_runs = max_runs
         self._ttl_s = record_ttl_days * _DAY_S
         self._renewed: set[str] = set()
@@ -93,6 +95,7 @@ class DynamoTaskStore:
             message=message,
             owner=owner,
             worker=self._worker,
+            instance_id=self._instance_id,
             now=self._clock.now(),
             lease_s=lease_s,
             max_runs=self._max_runs,
@@ -208,6 +211,8 @@ class DynamoTaskStore:
         }
         optional = {"checkpoint": result.checkpoint, "sampler": result.sampler, "warnings": list(result.warnings)}
         attributes |= {name: value for name, value in optional.items() if value}
+        if result.gpu_cost_usd is not None:
+            attributes["gpu_cost_usd"] = result.gpu_cost_usd
         update = Update().set(**attributes)
         addresses = [self._address(image.key) for image in result.images]
         self._end(claim, task, update, "completed", addresses=addresses, error="")

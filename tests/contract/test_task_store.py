@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import re
@@ -678,6 +679,13 @@ def test_completion_writes_the_whole_result(records: Records) -> None:
     assert (record["checkpoint"], record["sampler"]) == (RESULT.checkpoint, RESULT.sampler)
     assert (record["warnings"], record["worker"]) == (["image 2 is all black"], "worker-1")
     assert not {"lease_until", "progress", "step", "eta_s", "cancel_requested", "error"} & set(record)
+
+
+def test_a_cost_is_recorded_to_the_hundred_millionth(records: Records) -> None:
+    records.store.complete(
+        records.claimed(), own_task(), dataclasses.replace(RESULT, gpu_cost_usd=Decimal("0.00012345"))
+    )
+    assert records.get()["gpu_cost_usd"] == pytest.approx(0.00012345, abs=1e-12)
 
 
 @pytest.mark.parametrize("end", ["completed", "failed", "cancelled", "closed"])

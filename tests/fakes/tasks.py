@@ -151,6 +151,8 @@ class FakeTaskStore:
             ]
             times = result.timings
             record |= {"queued_ms": times.queued_ms, "prepare_ms": times.prepare_ms}
+            if result.gpu_cost_usd is not None:
+                record["gpu_cost_usd"] = float(result.gpu_cost_usd)
             record |= {"generate_ms": times.generate_ms, "store_ms": times.store_ms}
             told = {"checkpoint": result.checkpoint, "sampler": result.sampler, "warnings": list(result.warnings)}
             record |= {name: value for name, value in told.items() if value}

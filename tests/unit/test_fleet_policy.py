@@ -17,7 +17,7 @@ from scheduler.autoscale.fleets.instance import SingleInstance
 from scheduler.autoscale.fleets.port import Fleet
 from scheduler.autoscale.fleets.spot_fleet import SpotFleet
 from scheduler.aws.addresses import Account
-from scheduler.aws.fleet_policy import Statement, fleet_statements
+from scheduler.aws.fleet_policy import Statement, fleet_statements, host_statements
 from scheduler.domain.errors import Unavailable
 
 ACCOUNT = Account(number="123456789012", region="eu-west-1")
@@ -110,3 +110,13 @@ def test_local_fleet_needs_the_table_alone() -> None:
     (table,) = fleet_statements("local", "http://127.0.0.1:1", ACCOUNT, state_table="state")
     assert set(table["Action"]) == TABLE_ACTIONS
     assert table["Resource"] == ["arn:aws:dynamodb:eu-west-1:123456789012:table/state"]
+
+
+def test_a_worker_may_ask_for_its_price_and_answer_the_hooks_of_its_own_group() -> None:
+    assert actions(host_statements("spot-fleet", "sfr-1", ACCOUNT)) == {"ec2:DescribeSpotPriceHistory"}
+    assert host_statements("local", "http://127.0.0.1:1", ACCOUNT) == []
+    _, seeing, answering = host_statements("asg", "sd-workers", ACCOUNT)
+    assert seeing["Resource"] == ["*"]
+    assert answering["Resource"] == [
+        "arn:aws:autoscaling:eu-west-1:123456789012:autoScalingGroup:*:autoScalingGroupName/sd-workers"
+    ]

@@ -30,6 +30,7 @@ FAMILIES = {
     "generate_seconds",
     "store_seconds",
     "gpu_duty_ratio",
+    "gpu_cost_usd",
 }
 
 

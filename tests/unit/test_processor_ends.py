@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from decimal import Decimal
 
 import pytest
 from fakes import FakeImageStore
@@ -63,6 +64,17 @@ def test_the_record_tells_where_the_time_went(worker, clock):
     assert {"prepare_ms", "store_ms"} <= set(record)
     assert worker.counted("tasks_total", outcome="completed") == 1
     assert worker.counted("generate_seconds_count") == 1
+
+
+def test_what_the_gpu_cost_is_recorded_where_a_price_is_known(worker):
+    worker.send("unpriced")
+    worker.work()
+    worker.usd_per_second = Decimal("0.00005")
+    worker.send("priced")
+    worker.work()
+    assert "gpu_cost_usd" not in worker.tasks.record("unpriced")
+    assert worker.tasks.record("priced")["gpu_cost_usd"] == pytest.approx(0.00005)
+    assert worker.counted("gpu_cost_usd_total") == pytest.approx(0.00005)
 
 
 def test_a_record_holds_no_payload(worker):
