@@ -157,6 +157,7 @@ class Scheduler:
             self._shut_down(event, grace_s=self._settings.scheduler.stop_grace_s)
         self._fleet_stop.set()
         self._host.resign()
+        self._host.close()
         return LOOP_DIED if event.startswith("died:") else 0
 
     def _install_signals(self) -> None:

@@ -68,6 +68,10 @@ class OneDaemon:
             said = f"another daemon runs on {instance_id} (it holds {path}): a fleet counts one for each instance"
             raise ConfigError([said]) from error
 
+    def close(self) -> None:
+        """Let go of it."""
+        self._file.close()
+
 
 class Host:
     """What of this host concerns its fleet. The loops are `watch`, `belong` and `lead`; each runs until `stopped`.
@@ -86,6 +90,7 @@ class Host:
         clock: Clock,
         trouble: Callable[[], str],
         on_leaving: Callable[[Leaving], None],
+        find_fleet: Callable[..., FleetParts] = open_fleet,
     ) -> None:
         self._settings = settings
         self._intake = intake
@@ -94,6 +99,7 @@ class Host:
         self._clock = clock
         self._trouble = trouble
         self._on_leaving = on_leaving
+        self._find_fleet = find_fleet
         self._metadata = InstanceMetadata.from_environ(environ, clock=clock)
         self._watcher: Watcher | None = None
         self._member: Member | None = None
@@ -148,7 +154,7 @@ class Host:
             return
         self._lock = self._lock or OneDaemon(identity.instance_id)
         section = self._settings.autoscaling
-        self._parts = open_fleet(self._settings, host=identity.instance_id)
+        self._parts = self._find_fleet(self._settings, host=identity.instance_id)
         if section.fleet == "asg":
             client = build_autoscaling(region)
             self._hooks = LifecycleHooks(client, group=section.fleet_id, instance_id=identity.instance_id)
@@ -248,6 +254,11 @@ class Host:
         if self._member is not None:
             self._member.leave(what.why, replace=True)
         self._on_leaving(self._leaving)
+
+    def close(self) -> None:
+        """Let another daemon have the instance."""
+        if self._lock is not None:
+            self._lock.close()
 
     def left(self) -> None:
         """Nothing is held any more: let the group that waits for us go on."""
