@@ -111,6 +111,7 @@ class Scheduler:
             held=self._held,
             lanes=self._lanes,
             clock=self._clock,
+            metrics=self._metrics,
             trouble=self._unfit,
             on_leaving=self._events.put,
         )

@@ -16,7 +16,7 @@ from typing import TextIO
 
 import structlog
 
-from scheduler.autoscale.leader import Leader
+from scheduler.autoscale.leader import Leader, Outcome
 from scheduler.autoscale.member import Member
 from scheduler.autoscale.protocol import Report
 from scheduler.aws.fleet_clients import build_autoscaling, build_ec2
@@ -34,6 +34,7 @@ from scheduler.fleet import FleetParts, make_leader, open_fleet
 from scheduler.held import UNSTARTED, HeldTasks
 from scheduler.intake import Intake
 from scheduler.loops.lane import Lane
+from scheduler.observe.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -88,6 +89,7 @@ class Host:
         held: HeldTasks,
         lanes: Sequence[Lane],
         clock: Clock,
+        metrics: Metrics,
         trouble: Callable[[], str],
         on_leaving: Callable[[Leaving], None],
         find_fleet: Callable[..., FleetParts] = open_fleet,
@@ -97,6 +99,7 @@ class Host:
         self._held = held
         self._lanes = lanes
         self._clock = clock
+        self._metrics = metrics
         self._trouble = trouble
         self._on_leaving = on_leaving
         self._find_fleet = find_fleet
@@ -108,6 +111,7 @@ class Host:
         self._lock: OneDaemon | None = None
         self._leaving: Leaving | None = None
         self._ready_s: float | None = None
+        self._led_s = clock.monotonic()
         self._empty_since_s = clock.monotonic()
         self._ill_since_s: float | None = None
         self._price: SpotPrice | None = None
@@ -197,7 +201,25 @@ class Host:
         if self._leaving is not None:
             self._leader.resign()
             return float("inf")
-        return self._leader.tick().next_s
+        outcome = self._leader.tick()
+        self._show(outcome)
+        return outcome.next_s
+
+    def _show(self, outcome: Outcome) -> None:
+        """Show in the metrics what was decided, if it was decided here."""
+        now_s = self._clock.monotonic()
+        passed_s, self._led_s = now_s - self._led_s, now_s
+        book, drawn = outcome.book, outcome.plan
+        if book is None or drawn is None or not outcome.leads:
+            self._metrics.fleet.follows()
+            return
+        events = [event.name for event in drawn.events]
+        figures = {} if book.capacity is None else {"wanted": float(book.capacity)}
+        if (seen := book.snapshot) is not None:
+            figures |= {name: getattr(seen, name) for name in ("target", "serving", "draining", "visible")}
+            figures |= {"booting": len(seen.booting_s), "in_flight": seen.in_flight, "running": seen.running}
+            figures |= {"service_seconds": seen.service_s, "boot_seconds": seen.boot_s}
+        self._metrics.fleet.led(figures, events=events, is_held=bool(book.hold), passed_s=passed_s)
 
     def price(self) -> float:
         """Ask what this instance costs."""
@@ -222,6 +244,7 @@ class Host:
 
     def _noticed(self, notice: Notice) -> None:
         """Nothing more is to be received from this moment on, should it be one that ends the work."""
+        self._metrics.fleet.notices.labels(notice.kind.value).inc()
         if plan([notice], now_s=self._clock.now(), remaining_s=None).leaves:
             self._intake.shut("notice", notice.detail)
 

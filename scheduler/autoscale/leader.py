@@ -91,7 +91,7 @@ class Leader:
         Raises Unavailable when the decision item cannot be read or written; nothing was done then.
         """
         book = self._state.book()
-        if book is not None and not self._may_lead(book):
+        if book is not None and self._acts and not self._may_lead(book):
             return Outcome(leads=False, book=book)
         seen = None if book is None else book.version
         before = book or Book()
@@ -119,7 +119,7 @@ class Leader:
         self._wrote = None
 
     def _may_lead(self, book: Book) -> bool:
-        if book.leader in {"", self._name} and (book.leader == "" or book.version == self._wrote):
+        if book.leader == "" or book.version == self._wrote:
             return True
         self._wrote = None
         now_s = self._clock.monotonic()

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from scheduler.observe.fleet_metrics import FleetMetrics
 from scheduler.observe.gpu import read_gpus
 
 SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600)
@@ -35,6 +36,7 @@ class Metrics:
         self.generate_s = self._histogram("generate_seconds", "Renders, by the engine's answer")
         self.store_s = self._histogram("store_seconds", "From the engine's answer to the final record")
         self._duty = self._gauge("gpu_duty_ratio", "Rendering over rendering and starved, since the start", "engine")
+        self.fleet = FleetMetrics(self.registry)
         self._rendered: dict[str, float] = {}
         self._starved: dict[str, float] = {}
 

@@ -23,6 +23,7 @@ from scheduler.host import UNHEALTHY_S, Host, Leaving, OneDaemon, forever
 from scheduler.intake import Intake
 from scheduler.local.metadata import LocalMetadata
 from scheduler.loops.lane import Lane
+from scheduler.observe.metrics import Metrics
 
 AWS = "[aws]\naws_region = us-east-1\nsqs_queue_url = tasks\ndynamodb_table = records\ns3_bucket = pictures\n"
 FLEET = "[autoscaling]\nenabled = true\nfleet = local\nfleet_id = http://127.0.0.1:1\nstuck_minutes = 10\n"
@@ -39,6 +40,7 @@ class Place:
         self.trouble = ""
         self.leaving: list[Leaving] = []
         self.intake = Intake()
+        self.metrics = Metrics()
         self.held = HeldTasks(clock)
         self.lane = Lane(FakeEngine(clock), self.held, clock)
         self.state = FakeFleetState(clock.now)
@@ -52,6 +54,7 @@ class Place:
             held=self.held,
             lanes=[self.lane],
             clock=clock,
+            metrics=self.metrics,
             trouble=lambda: self.trouble,
             on_leaving=self.leaving.append,
             find_fleet=self._parts,
@@ -173,6 +176,7 @@ def test_a_notice_shuts_the_door_at_once_marks_the_registry_and_is_told_once(pla
     assert (place.record.state, place.record.replace) == (State.DRAINED, True)
     assert place.record.report.ends_at_s == pytest.approx(leaving.deadline_s)
     assert place.host.lead() == float("inf"), "it leads no more"
+    assert b'sd_scheduler_fleet_notices_total{kind="interruption"} 1.0' in place.metrics.text()
 
 
 def test_a_rebalance_recommendation_makes_it_the_first_to_go(place):
@@ -208,6 +212,7 @@ def test_a_fleet_without_instance_metadata_is_a_wrong_configuration(tmp_path, cl
         held=HeldTasks(clock),
         lanes=[],
         clock=clock,
+        metrics=Metrics(),
         trouble=str,
         on_leaving=lambda _: None,
     )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from scheduler.observe import metrics as module
+from scheduler.observe.fleet_metrics import GAUGES
 from scheduler.observe.gpu import Gpu
 from scheduler.observe.metrics import Metrics
 
@@ -31,6 +32,7 @@ FAMILIES = {
     "store_seconds",
     "gpu_duty_ratio",
     "gpu_cost_usd",
+    *(f"fleet_{name}" for name in (*GAUGES, "leads", "held", "ticks", "events", "idle_worker_seconds", "notices")),
 }
 
 
@@ -148,3 +150,16 @@ def test_threads_may_count_at_once():
     for thread in threads:
         thread.join(10)
     assert value(metrics, "tasks_total", outcome="completed") == 4000
+
+
+def test_only_who_leads_shows_the_fleets_figures():
+    metrics = Metrics()
+    metrics.fleet.led({"target": 3, "serving": 3, "running": 1}, events=["target_set"], is_held=True, passed_s=15.0)
+    assert (value(metrics, "fleet_target"), value(metrics, "fleet_leads"), value(metrics, "fleet_held")) == (3, 1, 1)
+    assert value(metrics, "fleet_idle_worker_seconds_total") == 30
+    assert value(metrics, "fleet_events_total", event="target_set") == 1
+    metrics.fleet.follows()
+    shown = value(metrics, "fleet_target")
+    assert shown is not None
+    assert math.isnan(shown)
+    assert value(metrics, "fleet_leads") == 0
