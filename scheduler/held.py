@@ -14,6 +14,7 @@ from typing import Any
 from scheduler.domain.errors import Rejected
 from scheduler.domain.pace import InHand, Pace, choose, work_size
 from scheduler.domain.ports import Clock, PreparedRun
+from scheduler.domain.service_times import ServiceTimes
 from scheduler.domain.task import Claim, Message, Progress, Task
 
 
@@ -123,6 +124,7 @@ class HeldTasks:
         self.lock = threading.Lock()
         self.room, self.choice, self.offered = Topic(self.lock), Topic(self.lock), Topic(self.lock)
         self.pace = Pace()
+        self.times = ServiceTimes()
         self.tally = Tally()
         self._is_deepening = False
         self.extending = threading.Lock()

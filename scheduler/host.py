@@ -31,7 +31,7 @@ from scheduler.drain.notices import Kind, Notice
 from scheduler.drain.plan import plan
 from scheduler.drain.watch import Watcher
 from scheduler.fleet import FleetParts, make_leader, open_fleet
-from scheduler.held import UNSTARTED, HeldTasks
+from scheduler.held import UNSTARTED, Held, HeldTasks
 from scheduler.intake import Intake
 from scheduler.loops.lane import Lane
 from scheduler.observe.metrics import Metrics
@@ -345,7 +345,7 @@ class Host:
         return Report(
             running=running,
             waiting=sum(one.state in UNSTARTED for one in held),
-            in_hand_s=round(self._held.in_hand(lambda name: name, ()).seconds, 1),
+            waiting_s=self._waiting_s([one for one in held if one.state in UNSTARTED]),
             received=tally.received,
             finished=tally.finished,
             busy_s=round(tally.busy_s, 1),
@@ -356,6 +356,11 @@ class Host:
             leave_first=notices[0].detail if notices else "",
             ends_at_s=self._leaving.deadline_s if self._leaving else None,
         )
+
+    def _waiting_s(self, waiting: Sequence[Held]) -> float | None:
+        """Return the GPU seconds that these take, by what their like took; None when that is not known of all."""
+        expected_s = [self._lanes[0].expected_s(held) for held in waiting]
+        return None if None in expected_s else round(sum(filter(None, expected_s)), 1)
 
     def describe(self) -> dict[str, object]:
         """Return what health shows of it."""

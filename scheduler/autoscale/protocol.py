@@ -49,8 +49,8 @@ class Report:
 
     running: int = 0
     waiting: int = 0
-    in_hand_s: float = 0.0
-    """Expected GPU seconds of all it holds."""
+    waiting_s: float | None = None
+    """GPU seconds that the waiting ones take, by what tasks of their class took; None when that is not known."""
     received: int = 0
     """Tasks received for the first time."""
     finished: int = 0

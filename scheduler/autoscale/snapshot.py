@@ -39,6 +39,8 @@ class Snapshot:
     draining: int = 0
     """Workers that are on their way out and take no more work."""
 
+    held_waiting_s: float | None = None
+    """GPU seconds of `held_waiting`, by their classes; None when these are not known."""
     service_s: float
     """Mean GPU seconds of one task, checkpoint loads included, as the workers measure it."""
     boot_s: float
@@ -55,6 +57,11 @@ class Snapshot:
     def waiting(self) -> int:
         """Tasks that wait for a worker, in the queue or in one's hands."""
         return self.visible + self.delayed + self.held_waiting
+
+    @property
+    def held_s(self) -> float:
+        """GPU seconds of `held_waiting`: by their classes where these are known, else by the mean."""
+        return self.held_waiting * self.service_s if self.held_waiting_s is None else self.held_waiting_s
 
     @property
     def unlaunched(self) -> int:

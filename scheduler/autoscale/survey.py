@@ -44,6 +44,7 @@ def snapshot(
         in_flight=counts.in_flight,
         running=sum(worker.report.running for worker in reporting),
         held_waiting=sum(worker.report.waiting for worker in reporting),
+        held_waiting_s=_held_waiting_s(reporting),
         received_total=book.received_total,
         finished_total=book.finished_total,
         target=view.target,
@@ -55,6 +56,11 @@ def snapshot(
         min_capacity=bounds.min_capacity,
         max_capacity=bounds.max_capacity,
     )
+
+
+def _held_waiting_s(reporting: Iterable[Worker]) -> float | None:
+    told = [worker.report.waiting_s for worker in reporting if worker.report.waiting]
+    return None if None in told else sum(filter(None, told))
 
 
 class Growth:

@@ -33,7 +33,7 @@ class Hook:
 
 
 class LifecycleHooks:
-    """The hooks that hold this instance while its group ends it, and the group's view of its health.
+    """The hooks that hold this instance while its group ends it.
 
     Every call raises Unavailable (or AccessDenied) when AWS does not answer; all may be made again.
     """
@@ -66,16 +66,6 @@ class LifecycleHooks:
         """Tell the group that nothing is left to wait for; True if something of ours waited."""
         waited = [self._answer(hook, is_done=True) for hook in self.ours()]
         return any(waited)
-
-    def report_unhealthy(self) -> None:
-        """Have the group replace this instance.
-
-        The group's grace for new instances does not count: the host was tested, and found unable to work.
-        """
-        with understood(f"reporting {self._instance_id} to {self._group} as unhealthy"):
-            self._autoscaling.set_instance_health(
-                InstanceId=self._instance_id, HealthStatus="Unhealthy", ShouldRespectGracePeriod=False
-            )
 
     def _answer(self, hook: Hook, *, is_done: bool) -> bool:
         """Answer one hook; False when it does not wait for this instance, not yet or not any more."""

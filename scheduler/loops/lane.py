@@ -115,12 +115,18 @@ class Lane:
 
     def remaining_s(self) -> float | None:
         """Return how long the running task will still take, 0 when nothing runs, None when nothing tells."""
+        running = self.running
+        if running is None:
+            return 0.0
+        expected_s = self.expected_s(running)
+        done_s = self._clock.monotonic() - running.since_s
+        return None if expected_s is None else max(0.0, expected_s - done_s)
+
+    def expected_s(self, held: Held) -> float | None:
+        """Return the GPU seconds that a task takes here, by what its like took; None when nothing tells."""
+        title = self.engine.title(held.wanted) or ""
         with self._held.lock:
-            if self.running is None:
-                return 0.0
-            expected_s = self._held.pace.expected_s(self.running.work)
-            done_s = self._clock.monotonic() - self.running.since_s
-            return None if expected_s is None else max(0.0, expected_s - done_s)
+            return self._held.times.expected_s(engine=self.engine.name, checkpoint=title, work=held.work)
 
     def title_after_line(self) -> str | None:
         """Return the title of the checkpoint that will be loaded after what runs and is in line, as far as known."""

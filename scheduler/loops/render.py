@@ -235,6 +235,9 @@ class RenderLoop:
             self._metrics.generate_s.observe(seconds)
             with self._held.lock:
                 self._held.pace.learn(seconds, held.work, switched=switched)
+                if not switched:
+                    title = self._lane.engine.title(held.wanted) or ""
+                    self._held.times.learn(engine=name, checkpoint=title, work=held.work, seconds=seconds)
 
     def _pass_on(self, held: Held, outcome: Outcome) -> None:
         self._held.move(held, State.FINISHING)

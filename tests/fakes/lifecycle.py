@@ -34,8 +34,6 @@ class FakeLifecycle:
         self.group = group
         self.instance_id = instance_id
         self.hooks: dict[str, Hooked] = {}
-        self.health = "Healthy"
-        self.respects_grace = True
         self.refusal: tuple[str, str] | None = None
         """Code and message of every answer, while set."""
         self._clock = clock
@@ -74,10 +72,6 @@ class FakeLifecycle:
         match asked["Action"]:
             case "DescribeLifecycleHooks":
                 return self._describe(asked)
-            case "SetInstanceHealth":
-                self.health = asked["HealthStatus"]
-                self.respects_grace = asked.get("ShouldRespectGracePeriod", "true") == "true"
-                return _answer("SetInstanceHealth", "")
             case "CompleteLifecycleAction" | "RecordLifecycleActionHeartbeat" as action:
                 return self._answered(action, asked)
             case action:

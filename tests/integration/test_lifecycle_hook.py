@@ -101,7 +101,7 @@ def test_a_hook_that_does_not_wait_for_us_is_no_error(group, hooks, clock):
     assert hooks.keep_waiting(since_s=0, now_s=clock.now()) is None
 
 
-@pytest.mark.parametrize("action", ["ours", "let_go", "report_unhealthy"])
+@pytest.mark.parametrize("action", ["ours", "let_go"])
 @pytest.mark.parametrize(
     ("code", "error"),
     [
@@ -126,12 +126,7 @@ def test_a_refused_answer_is_not_taken_for_a_hook_that_does_not_wait(group, hook
         hooks.let_go()
 
 
-def test_an_unhealthy_host_is_reported_at_once_whatever_the_groups_grace(group, hooks):
-    hooks.report_unhealthy()
-    assert (group.health, group.respects_grace) == ("Unhealthy", False)
-
-
-def test_moto_knows_the_group_its_hooks_and_its_instances_health(moto: Cloud):
+def test_moto_knows_the_group_and_its_hooks(moto: Cloud):
     client = boto3.client("autoscaling", region_name=REGION, endpoint_url=moto.url)
     ec2 = boto3.client("ec2", region_name=REGION, endpoint_url=moto.url)
     name = unique("group")
@@ -154,6 +149,3 @@ def test_moto_knows_the_group_its_hooks_and_its_instances_health(moto: Cloud):
     (instance,) = client.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"][0]["Instances"]
     hooks = LifecycleHooks(client, group=name, instance_id=instance["InstanceId"])
     assert [(hook.name, hook.heartbeat_s) for hook in hooks.ours()] == [("drain", 120)]
-    hooks.report_unhealthy()
-    (instance,) = client.describe_auto_scaling_instances(InstanceIds=[instance["InstanceId"]])["AutoScalingInstances"]
-    assert instance["HealthStatus"] == "Unhealthy"

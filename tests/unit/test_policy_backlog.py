@@ -12,6 +12,8 @@ from scheduler.autoscale.policies.backlog import LATE_WORTH_S, MOST_PEAKS, Backl
 from scheduler.autoscale.snapshot import Snapshot
 
 BOOT_S = 180.0
+PRICELESS_S = 1e9
+"""Being late is worth so much that boots are nothing beside it: the accepted wait is kept to the letter."""
 
 
 def seen(at_s=0.0, target=0, **other):
@@ -48,15 +50,21 @@ def test_one_waiting_task_wants_one_worker_and_no_second_while_that_boots():
 
 
 def test_a_batch_wants_as_many_as_do_it_within_the_accepted_wait_of_their_boot():
-    wanted, _ = follow(Backlog(target_wait_s=60.0), [seen(visible=90)])
+    wanted, _ = follow(Backlog(target_wait_s=60.0, late_worth_s=PRICELESS_S), [seen(visible=90)])
     assert wanted == [30], "90 x 20 s of work in 60 s"
-    wanted, _ = follow(Backlog(target_wait_s=600.0), [seen(visible=90)])
+    wanted, _ = follow(Backlog(target_wait_s=600.0, late_worth_s=PRICELESS_S), [seen(visible=90)])
     assert wanted == [3]
+
+
+def test_a_batch_waits_longer_where_a_boot_is_worth_more_than_its_lateness():
+    wanted, _ = follow(Backlog(target_wait_s=60.0, late_worth_s=BOOT_S), [seen(visible=90)])
+    assert wanted == [15], "a boot is worth as much as one late task: twice the wait"
 
 
 def test_booting_workers_count_for_the_part_of_the_horizon_that_they_will_serve():
     def wanted(age_s):
-        return Backlog().decide(seen(target=10, serving=0, visible=90, booting_s=(age_s,) * 10), {}).capacity
+        fleet = seen(target=10, serving=0, visible=90, booting_s=(age_s,) * 10)
+        return Backlog(late_worth_s=PRICELESS_S).decide(fleet, {}).capacity
 
     assert wanted(0.0) == 30, "90 x 20 s of work, 10 x 60 s of them by those who boot"
     assert wanted(120.0) == 10, "they come sooner, and do 180 s each within the time"
@@ -82,7 +90,7 @@ def test_a_steady_flow_does_not_flap():
 
 
 def test_nothing_is_given_back_sooner_than_a_boot_takes():
-    policy = Backlog()
+    policy = Backlog(late_worth_s=PRICELESS_S)
     _, state = follow(policy, [seen(visible=60)])
     idle = [seen(15.0 * n, 20, received_total=60, finished_total=60) for n in range(1, 60)]
     wanted, _ = follow(policy, idle, state)
@@ -217,3 +225,10 @@ def test_never_below_the_busy(ticks, workers):
         decision = Backlog().decide(snapshot, state)
         assert decision.capacity >= min(snapshot.busy, snapshot.serving)
         state = decision.state
+
+
+def test_what_is_held_counts_by_what_its_like_took():
+    held = {"held_waiting": 4, "in_flight": 5, "running": 1, "received_total": 5, "serving": 1}
+    usual, long = (seen(0.0, 1, **held, held_waiting_s=seconds) for seconds in (None, 2000.0))
+    wanted = [Backlog(late_worth_s=PRICELESS_S).decide(snapshot, {}).capacity for snapshot in (usual, long)]
+    assert wanted[1] > wanted[0]

@@ -75,6 +75,10 @@ class Backlog:
         }
         return Decision(capacity=capacity, reasons=tuple(reasons), state=remembered)
 
+    def _patience_s(self, snapshot: Snapshot) -> float:
+        """Return the wait that is worth a boot: the accepted one and, where a boot is worth many late tasks, more."""
+        return self.target_wait_s * (1 + snapshot.boot_s / self.late_worth_s)
+
     def _for_flow(self, snapshot: Snapshot, seen: Arrivals) -> tuple[int, str]:
         """Return the workers that the arrivals of the last minutes keep busy, with room for their chance."""
         load = seen.per_s * snapshot.service_s
@@ -82,7 +86,7 @@ class Backlog:
             return 0, ""
         service_s = max(1.0, snapshot.service_s)
         share = self.late_worth_s / (self.late_worth_s + service_s)
-        smoothed = load * service_s / (service_s + self.target_wait_s)
+        smoothed = load * service_s / (service_s + self._patience_s(snapshot))
         room = max(0.0, _NORMAL.inv_cdf(share)) * math.sqrt(smoothed)
         return max(0, math.ceil(load + room - SPARE_LOAD)), f"arrivals keep {load:.1f} busy, {room:.1f} more for chance"
 
@@ -91,10 +95,11 @@ class Backlog:
         waiting = seen.waiting
         if not waiting:
             return 0, ""
-        wait_s, boot_s, service_s = self.target_wait_s, snapshot.boot_s, snapshot.service_s
+        wait_s, boot_s, service_s = self._patience_s(snapshot), snapshot.boot_s, snapshot.service_s
         coming = [age_s for age_s in snapshot.booting_s if age_s < OVERDUE_BOOTS * boot_s]
         there = snapshot.serving + len(snapshot.booting_s) + snapshot.unlaunched
-        work_s = (waiting + snapshot.running / 2) * service_s
+        unseen = max(0, waiting - snapshot.held_waiting)
+        work_s = (unseen + snapshot.running / 2) * service_s + snapshot.held_s
         horizon_s = boot_s + wait_s
         demand_s = work_s + max(seen.per_s, seen.burst_per_s) * service_s * horizon_s
         supply_s = snapshot.serving * horizon_s + snapshot.unlaunched * wait_s
@@ -112,7 +117,7 @@ class Backlog:
         """
         if short_s <= 0:
             return 0
-        in_time = short_s / self.target_wait_s
+        in_time = short_s / self._patience_s(snapshot)
         worth_it = math.sqrt(self.late_worth_s * seen.per_s * short_s / max(1.0, snapshot.boot_s))
         tasks = seen.waiting + math.ceil(max(seen.per_s, seen.burst_per_s) * (snapshot.boot_s + self.target_wait_s))
         return min(tasks, max(0, math.ceil(max(in_time, worth_it) - SPARE_LOAD)))
