@@ -12,6 +12,7 @@ from scheduler.autoscale.fleets.port import Fleet
 from scheduler.autoscale.leader import Leader, Terms
 from scheduler.autoscale.policies import choice
 from scheduler.autoscale.ports import Backlog, FleetState
+from scheduler.autoscale.report import FleetReport, report
 from scheduler.autoscale.settings_watch import SettingsWatch
 from scheduler.autoscale.state_table import DynamoFleetState
 from scheduler.autoscale.survey import Bounds
@@ -41,6 +42,20 @@ class FleetParts:
         others = {key: getattr(section, key) for key in type(section).model_fields if key != "policy"}
         policy = choice.policy(section.policy, **others)
         return Terms(policy=policy, bounds=bounds, settings_no=followed.version)
+
+
+def look(parts: FleetParts) -> FleetReport:
+    """Return the fleet as it is now, for people. Raises Unavailable."""
+    state = parts.state
+    return report(
+        parts.fleet.describe(),
+        state.workers(),
+        parts.backlog.counts(),
+        name=parts.fleet.name,
+        book=state.book(),
+        pause=state.pause(),
+        now_s=SystemClock().now(),
+    )
 
 
 def open_fleet(settings: Settings, *, host: str) -> FleetParts:

@@ -14,18 +14,19 @@ import click
 
 from scheduler.autoscale.book import TICK_S
 from scheduler.autoscale.leader import Leader, Outcome
+from scheduler.cli.options import config_option, json_option, local_option
 from scheduler.cli.session import load_settings
 from scheduler.domain.errors import Unavailable
 from scheduler.fleet import make_leader, open_fleet
 from scheduler.observe import logging
 
 
-@click.command("autoscale")
-@click.option("-c", "--config", type=click.Path(path_type=Path), help="Default: $SCHEDULER_CONFIG, else ./conf.ini.")
-@click.option("--local", is_flag=True, help="The fleet of the `sd-scheduler local` that runs here.")
+@click.command("autoscale", short_help="Keep the fleet as large as the queue needs, without a worker.")
+@config_option
+@local_option
 @click.option("--once", is_flag=True, help="Look, decide, act, and end: for a cron job, once a minute.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--json", "as_json", is_flag=True, help="JSON for machines, an object for each tick.")
+@json_option
 def autoscale_command(config: Path | None, local: bool, once: bool, dry_run: bool, as_json: bool) -> None:
     """Run the loop that keeps the fleet as large as the queue needs; without --once, until a signal.
 

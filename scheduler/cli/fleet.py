@@ -19,10 +19,11 @@ import click
 from scheduler.autoscale import protocol
 from scheduler.autoscale.book import Book, Pause
 from scheduler.autoscale.protocol import State
-from scheduler.autoscale.report import FleetReport, explained, report
+from scheduler.autoscale.report import FleetReport, explained
+from scheduler.cli.options import config_option, json_option, local_option
 from scheduler.cli.session import load_settings
 from scheduler.domain.errors import SchedulerError
-from scheduler.fleet import FleetParts, open_fleet
+from scheduler.fleet import FleetParts, look, open_fleet
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
 WATCH_S = 2.0
 SPAN = re.compile(r"(\d+)([smhd])")
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-config_option = click.option(
-    "-c", "--config", type=click.Path(path_type=Path), help="Default: $SCHEDULER_CONFIG, else ./conf.ini."
-)
-local_option = click.option("--local", is_flag=True, help="The fleet of the `sd-scheduler local` that runs here.")
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON for machines.")
 
 
 @click.group("fleet")
@@ -60,7 +55,7 @@ def show_command(config: Path | None, local: bool, as_json: bool) -> None:
     Example:
       sd-scheduler fleet show --json
     """
-    found = _look(_open(config, local=local))
+    found = look(_open(config, local=local))
     if as_json:
         click.echo(json.dumps(found.to_json()))
     elif sys.stdout.isatty():
@@ -88,10 +83,10 @@ def watch_command(config: Path | None, local: bool, as_json: bool) -> None:
         return
     from rich.live import Live  # noqa: PLC0415  # rich is loaded for a terminal only
 
-    with Live(fleet_table(_look(parts)), auto_refresh=False, screen=False) as live:
+    with Live(fleet_table(look(parts)), auto_refresh=False, screen=False) as live:
         while True:
             time.sleep(WATCH_S)
-            live.update(fleet_table(_look(parts)), refresh=True)
+            live.update(fleet_table(look(parts)), refresh=True)
 
 
 @fleet_group.command("why")
@@ -188,26 +183,13 @@ def _me() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def _look(parts: FleetParts) -> FleetReport:
-    state = parts.state
-    return report(
-        parts.fleet.describe(),
-        state.workers(),
-        parts.backlog.counts(),
-        name=parts.fleet.name,
-        book=state.book(),
-        pause=state.pause(),
-        now_s=time.time(),
-    )
-
-
 def _watch_in_a_pipe(parts: FleetParts, *, as_json: bool) -> None:
     shown: Callable[[FleetReport], str] = (
         (lambda found: json.dumps(found.to_json())) if as_json else (lambda found: _plain(found)[0])
     )
     last: tuple[object, ...] | None = None
     while True:
-        found = _look(parts)
+        found = look(parts)
         facts = (found.target, found.members, found.wanted, found.hold, [line.state for line in found.workers])
         if facts != last:
             click.echo(shown(found))

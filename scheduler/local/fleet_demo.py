@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scheduler.autoscale.report import FleetReport, report
+from scheduler.autoscale.report import FleetReport
 from scheduler.config import load
 from scheduler.domain.claiming import FINAL
-from scheduler.fleet import FleetParts, make_leader, open_fleet
+from scheduler.fleet import FleetParts, look, make_leader, open_fleet
 from scheduler.session import open_session
 from scheduler.submission import submit
 
@@ -64,7 +64,7 @@ def run(config: Path, *, tasks: int, show: Callable[[Moment], None]) -> Verdict:
     while True:
         records = session.records.read(ids)
         done = sum(record.get("status") in FINAL for record in records.values())
-        fleet = _look(parts)
+        fleet = look(parts)
         peak = max(peak, fleet.members)
         elapsed_s = time.monotonic() - begun_s
         show(Moment(fleet=fleet, done=done, sent=tasks, elapsed_s=elapsed_s))
@@ -90,16 +90,3 @@ def _keep(parts: FleetParts, stop: threading.Event) -> None:
     while True:
         if stop.wait(leader.tick().next_s):
             return
-
-
-def _look(parts: FleetParts) -> FleetReport:
-    state = parts.state
-    return report(
-        parts.fleet.describe(),
-        state.workers(),
-        parts.backlog.counts(),
-        name=parts.fleet.name,
-        book=state.book(),
-        pause=state.pause(),
-        now_s=time.time(),
-    )
