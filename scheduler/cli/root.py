@@ -24,6 +24,7 @@ COMMANDS = {
     "task": "scheduler.cli.task:task_group",
     "fleet": "scheduler.cli.fleet:fleet_group",
     "autoscale": "scheduler.cli.autoscale:autoscale_command",
+    "simulate": "scheduler.cli.simulate:simulate_command",
 }
 
 _AS_JSON = "scheduler.as_json"

@@ -8,11 +8,16 @@ from typing import NamedTuple
 
 
 class Arrival(NamedTuple):
-    """One task: when it is sent, how long a worker's GPU works for it, and which checkpoint it needs ("" for any)."""
+    """One task: when it is sent, how long a worker's GPU works for it, and which checkpoint it needs ("" for any).
+
+    `steps` and `images` tell what was asked for; 0 when nobody knows. The fleet takes as long as `service_s` says.
+    """
 
     at_s: float
     service_s: float
     model: str = ""
+    steps: int = 0
+    images: int = 0
 
 
 class Manner(StrEnum):
@@ -22,6 +27,14 @@ class Manner(StrEnum):
     """Ours: only idle workers go, after having agreed; nothing is killed."""
     BLIND = "blind"
     """The fleet chooses, whatever a worker does; its task starts anew elsewhere."""
+
+
+class Shortage(NamedTuple):
+    """A time in which EC2 launches no worker beyond the `most` that there are; nobody is taken back for it."""
+
+    from_s: float
+    until_s: float
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +68,7 @@ class Terms:
     manner: Manner = Manner.CONSENT
     idle_exit_s: float | None = None
     """Workers end themselves, and lower the target, after idling for so long; None: they do not."""
-    capacity_left: int | None = None
-    """How many launches the pool has left altogether; None for plenty."""
+    shortages: tuple[Shortage, ...] = ()
     late_after_s: float = 60.0
     seed: int = 1
 
@@ -91,6 +103,8 @@ class Outcome:
     peak: int
     """The most workers at a time."""
     duration_s: float
+    unserved: int = 0
+    """Tasks not done a day after the last one came; they count as waiting until then."""
     samples: tuple[Sample, ...] = ()
     price_usd_per_hour: float = 0.18
     late_after_s: float = 60.0
@@ -116,7 +130,7 @@ class Outcome:
         late = sum(wait_s > self.late_after_s for wait_s in self.waits_s)
         return late / len(self.waits_s) if self.waits_s else 0.0
 
-    def wait_s(self, share: float) -> float:
-        """Return the wait that `share` of the tasks (0.95 for p95) did not exceed."""
+    def waits_at_s(self, *shares: float) -> tuple[float, ...]:
+        """Return, for each of `shares` (0.95 for p95), the wait that so many of the tasks did not exceed."""
         waits = sorted(self.waits_s)
-        return waits[min(len(waits) - 1, int(share * len(waits)))] if waits else 0.0
+        return tuple(waits[min(len(waits) - 1, int(share * len(waits)))] if waits else 0.0 for share in shares)

@@ -1,55 +1,107 @@
 """Schedules by one who knows all arrivals: what no policy can beat by much, to measure policies against.
 
-With patience 0 it is the cheapest in which nobody waits: each task goes to the worker whose gap since its last task is
-the shortest that still costs less than a boot. With patience it is greedy, not a bound: each task takes the place that
-costs least, within the wait allowed.
+Each task takes the place that costs least within the wait allowed: idling since the worker's last task, or another boot
+when that is less, and a switch of checkpoints. With patience 0 that is the cheapest schedule in which nobody waits, as
+far as checkpoints do not matter (the shortest gap first keeps the long ones whole, and those are what a boot saves);
+with patience it is greedy, not a bound.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from scheduler.simulate.model import Arrival, Outcome, Terms
+from scheduler.simulate.world import LEAST_SERVICE_S
 
-FORGET_AFTER_BOOTS = 2.0
+
+class _Place(NamedTuple):
+    """One worker as it could take a task, the cheapest first, then the soonest."""
+
+    cost_s: float
+    start_s: float
+    number: int
+    switch_s: float
+
+
+class _Bench:
+    """The workers that are worth keeping, by the end of their last task."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._switch_s = terms.switch_s
+        self._boot_s = terms.boot_s
+        self._ends_s: list[float] = []
+        self._models: list[str] = []
+
+    def place(self, at_s: float, model: str, patience_s: float) -> _Place | None:
+        """Return the cheapest place for a task; None when another boot costs less."""
+        ends_s, models = self._ends_s, self._models
+        stale = bisect_right(ends_s, at_s - self._boot_s)
+        del ends_s[:stale], models[:stale]
+        first_busy = bisect_right(ends_s, at_s)
+        best: _Place | None = None
+        for number in range(first_busy, bisect_right(ends_s, at_s + patience_s)):
+            switch_s = self._switch_to(model, number)
+            if best is None or switch_s < best.cost_s:
+                best = _Place(switch_s, ends_s[number], number, switch_s)
+            if switch_s == 0.0:
+                break
+        for number in range(first_busy - 1, -1, -1):
+            gap_s = at_s - ends_s[number]
+            if best is not None and gap_s > best.cost_s:
+                break
+            switch_s = self._switch_to(model, number)
+            place = _Place(gap_s + switch_s, at_s, number, switch_s)
+            best = place if best is None else min(best, place)
+        return best
+
+    def _switch_to(self, model: str, number: int) -> float:
+        return self._switch_s if model and self._models[number] != model else 0.0
+
+    def take(self, place: _Place, model: str, end_s: float) -> None:
+        """Let that worker have the task."""
+        del self._ends_s[place.number]
+        loaded = self._models.pop(place.number)
+        self.add(model or loaded, end_s)
+
+    def add(self, model: str, end_s: float) -> None:
+        """Let a worker end a task then."""
+        number = bisect_left(self._ends_s, end_s)
+        self._ends_s.insert(number, end_s)
+        self._models.insert(number, model)
+
+    def busy(self, at_s: float) -> int:
+        """Return how many have a task then."""
+        return len(self._ends_s) - bisect_right(self._ends_s, at_s)
 
 
 def oracle(arrivals: Sequence[Arrival], terms: Terms, *, patience_s: float) -> Outcome:
     """Return the schedule in which nobody waits longer than `patience_s`, as an outcome named ``oracle-<patience>``.
 
-    A gap costs what idling through it costs, or another boot, whichever is less. Capacity bounds do not bind it.
+    Capacity bounds, reclaims and shortages do not bind it.
     """
-    ends_s: list[float] = []
-    models: list[str] = []
+    bench = _Bench(terms)
     waits_s: list[float] = []
     gpu_s = busy_s = 0.0
     peak = 0
-    for at_s, service_s, model in arrivals:
-        own_s = max(1.0, service_s - (terms.switch_s if model else 0.0))
-        best = -1
-        best_cost, best_start_s, best_took_s = terms.boot_s + terms.switch_s, at_s, own_s
-        for number, end_s in enumerate(ends_s):
-            start_s = max(at_s, end_s)
-            if start_s - at_s > patience_s:
-                continue
-            switch_s = terms.switch_s if model and models[number] != model else 0.0
-            cost = min(start_s - end_s, terms.boot_s) + switch_s
-            if (cost, start_s) < (best_cost, best_start_s):
-                best, best_cost, best_start_s, best_took_s = number, cost, start_s, own_s + switch_s
-        if best < 0:
-            best_took_s = own_s + (terms.switch_s if model else 0.0)
-            gpu_s += terms.boot_s + best_took_s
-            ends_s.append(at_s + best_took_s)
-            models.append(model)
+    for arrival in arrivals:
+        at_s, model = arrival.at_s, arrival.model
+        took_s = max(LEAST_SERVICE_S, arrival.service_s - terms.switch_s) if model else arrival.service_s
+        place = bench.place(at_s, model, patience_s)
+        if place is None:
+            took_s += terms.switch_s if model else 0.0
+            gpu_s += terms.boot_s + took_s
+            bench.add(model, at_s + took_s)
+            waits_s.append(0.0)
         else:
-            gpu_s += min(best_start_s - ends_s[best], terms.boot_s) + best_took_s
-            ends_s[best], models[best] = best_start_s + best_took_s, model or models[best]
-        busy_s += best_took_s
-        waits_s.append(best_start_s - at_s)
-        peak = max(peak, sum(end_s > at_s for end_s in ends_s))
-        alive = [n for n, end_s in enumerate(ends_s) if end_s > at_s - FORGET_AFTER_BOOTS * terms.boot_s]
-        if len(alive) < len(ends_s):
-            ends_s, models = [ends_s[n] for n in alive], [models[n] for n in alive]
+            gpu_s += place.cost_s - place.switch_s
+            took_s += place.switch_s
+            gpu_s += took_s
+            bench.take(place, model, place.start_s + took_s)
+            waits_s.append(place.start_s - at_s)
+        busy_s += took_s
+        peak = max(peak, bench.busy(at_s))
     return Outcome(
         policy=f"oracle-{patience_s:g}",
         waits_s=tuple(waits_s),
@@ -59,7 +111,7 @@ def oracle(arrivals: Sequence[Arrival], terms: Terms, *, patience_s: float) -> O
         interrupted=0,
         actions=0,
         peak=peak,
-        duration_s=max((at_s for at_s, _, _ in arrivals), default=0.0),
+        duration_s=arrivals[-1].at_s if arrivals else 0.0,
         price_usd_per_hour=terms.price_usd_per_hour,
         late_after_s=terms.late_after_s,
     )

@@ -75,7 +75,7 @@ class TargetTracking:
 
     def decide(self, snapshot: Snapshot, state: PolicyState) -> Decision:
         """Return the capacity wanted, within the snapshot's bounds and never none."""
-        capacity = max(1, snapshot.within_bounds(snapshot.target))
+        capacity = max(1, snapshot.within_bounds(state.get("wanted", snapshot.target)))
         if snapshot.at_s - state.get("at_s", -math.inf) < self.PERIOD_S:
             return Decision(capacity=capacity, reasons=("between two points of the metric",), state=state)
         goal = max(1.0, self.target_wait_s / snapshot.service_s)
@@ -90,7 +90,9 @@ class TargetTracking:
         wanted = max(1, snapshot.within_bounds(wanted))
         reason = f"{metric:.1f} waiting per instance, {goal:.1f} wanted"
         return Decision(
-            capacity=wanted, reasons=(reason,), state={"at_s": snapshot.at_s, "above": above, "below": below}
+            capacity=wanted,
+            reasons=(reason,),
+            state={"at_s": snapshot.at_s, "above": above, "below": below, "wanted": wanted},
         )
 
 
@@ -111,7 +113,7 @@ class Keda:
 
     def decide(self, snapshot: Snapshot, state: PolicyState) -> Decision:
         """Return the capacity wanted, within the snapshot's bounds."""
-        now_s, held = snapshot.at_s, snapshot.within_bounds(snapshot.target)
+        now_s, held = snapshot.at_s, snapshot.within_bounds(state.get("wanted", snapshot.target))
         if now_s - state.get("at_s", -math.inf) < self.POLL_S:
             return Decision(capacity=held, reasons=("between two polls",), state=state)
         tasks = snapshot.visible + snapshot.in_flight
@@ -127,10 +129,11 @@ class Keda:
             wanted = 0
         else:
             wanted = wish if wish >= held else min(held, wishes[0][1])
-        kept = {"at_s": now_s, "wishes": wishes, **({"active_s": active_s} if active_s > -math.inf else {})}
-        return Decision(
-            capacity=snapshot.within_bounds(wanted), reasons=(f"{tasks} tasks, {self.queue_length} each",), state=kept
-        )
+        wanted = snapshot.within_bounds(wanted)
+        kept = {"at_s": now_s, "wishes": wishes, "wanted": wanted}
+        if active_s > -math.inf:
+            kept["active_s"] = active_s
+        return Decision(capacity=wanted, reasons=(f"{tasks} tasks, {self.queue_length} each",), state=kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

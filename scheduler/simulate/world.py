@@ -1,5 +1,9 @@
 """A fleet on a virtual clock: one queue, workers that boot, work, idle and go, and a policy that is asked at each tick.
 
+`simulate(arrivals, policy, terms)` runs the demand (sorted by time) through the fleet that `terms` describes and returns
+an `Outcome`; with `keep_samples` it holds the fleet at each tick. The policy is any `Policy`; what it may do is in the
+terms: by consent only idle workers go, blindly the fleet ends whom it likes. The same arguments give the same outcome.
+
 Only what costs or delays is modelled: the protocol of the real fleet appears as what it takes (`Terms.leave_s`, one batch
 of idle workers at a time, drains taken back). Events are worked off in the order of their times; between them nothing
 happens, so that a million tasks take seconds.
@@ -8,29 +12,25 @@ happens, so that a million tasks take seconds.
 from __future__ import annotations
 
 import heapq
-import itertools
 import math
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 from scheduler.autoscale.plan import BATCH_SHARE
 from scheduler.autoscale.snapshot import Policy, PolicyState, Snapshot
 from scheduler.autoscale.survey import BOOT_WEIGHT, SERVICE_WEIGHT
 from scheduler.simulate.model import Arrival, Manner, Outcome, Sample, Terms
+from scheduler.simulate.queue_history import QueueHistory
+from scheduler.simulate.workers import State, Worker, Workers
 
 FIRST_SERVICE_S = 20.0
 """What a task is taken to need before any has been measured, as the real leader takes it."""
 HOUR_S = 3600.0
-
-
-class _State(IntEnum):
-    BOOTING = 0
-    IDLE = 1
-    BUSY = 2
-    LEAVING = 3
-    GONE = 4
+LEAST_SERVICE_S = 1.0
+AFTERMATH_S = 24 * HOUR_S
+"""So long after the last arrival an overloaded fleet is given up."""
 
 
 class _Kind(IntEnum):
@@ -47,21 +47,6 @@ class _Kind(IntEnum):
     TICK = 8
 
 
-class _Worker:
-    __slots__ = ("announced", "born_s", "idle_since_s", "model", "place", "state", "task")
-
-    def __init__(self, born_s: float) -> None:
-        self.state = _State.BOOTING
-        self.born_s = born_s
-        self.idle_since_s = 0.0
-        self.model: str | None = None
-        self.task = -1
-        self.announced = False
-        """Whether EC2 has said that it takes this worker."""
-        self.place = -1
-        """Where it stands among the idle."""
-
-
 def simulate(arrivals: Sequence[Arrival], policy: Policy, terms: Terms, *, keep_samples: bool = False) -> Outcome:
     """Run `arrivals` (sorted by time) through the fleet until the last is done; return what came of it."""
     return _World(arrivals, policy, terms, keep_samples=keep_samples).run()
@@ -74,324 +59,260 @@ class _World:
         self.terms = terms
         self.random = random.Random(terms.seed)
         self.now_s = 0.0
-        self.events: list[tuple[float, int, int, object, int]] = []
-        self.order = itertools.count()
+        self.events: list[tuple[float, int, int, Worker | None, float]] = []
+        self.order = 0
+        self.workers = Workers(terms)
         self.queue: deque[int] = deque()
-        self.workers: set[_Worker] = set()
-        self.idle: list[_Worker] = []
-        self.leaving: list[_Worker] = []
-        self.requested = 0
-        self.target = terms.min_capacity
-        self.capacity_left = math.inf if terms.capacity_left is None else terms.capacity_left
-        self.busy = self.booting = 0
+        self.history = QueueHistory()
+        self.killed_away = 0
+        """Messages of killed workers that are not visible yet."""
         self.received = self.finished = 0
         self.service_s, self.boot_s = FIRST_SERVICE_S, terms.launch_s + terms.boot_s
         self.state: PolicyState = {}
-        self.counts: deque[tuple[float, int, int]] = deque([(-math.inf, 0, 0)])
-        self.waits_s = [0.0] * len(arrivals)
-        self.begun_s: dict[int, float] = {}
-        self.gpu_s = self.busy_s = 0.0
-        self.killed = self.interrupted = self.actions = self.peak = 0
+        self.waits_s = [-1.0] * len(arrivals)
+        """Of each task's last run; negative while it has not had any."""
+        self.busy_s = 0.0
+        self.killed = self.interrupted = self.actions = 0
         self.samples: list[Sample] | None = [] if keep_samples else None
+        handlers: dict[_Kind, Callable[[Worker, float], None]] = {
+            _Kind.DONE: self._done,
+            _Kind.READY: self._ready,
+            _Kind.LEFT: self._left,
+            _Kind.NOTICE: self._notice,
+            _Kind.RECLAIM: self._reclaim,
+            _Kind.IDLE_EXIT: self._idle_exit,
+        }
+        self.handlers = [handlers.get(kind) for kind in _Kind]
 
     def run(self) -> Outcome:
         arrivals, events, count = self.arrivals, self.events, len(self.arrivals)
+        give_up_s = (arrivals[-1].at_s if arrivals else 0.0) + AFTERMATH_S
         self._refill()
         self._at(0.0, _Kind.TICK)
         following = 0
-        while self.finished < count:
-            if following < count and (not events or arrivals[following].at_s <= events[0][0]):
-                self.now_s = arrivals[following].at_s
+        next_s = arrivals[0].at_s if arrivals else math.inf
+        while self.finished < count and self.now_s < give_up_s:
+            if next_s <= events[0][0]:
+                self.now_s = next_s
                 self.queue.append(following)
                 following += 1
+                next_s = arrivals[following].at_s if following < count else math.inf
                 self._hand_out()
             else:
-                self.now_s, kind, _, subject, number = heapq.heappop(events)
-                self._happen(_Kind(kind), subject, number)
-        for worker in list(self.workers):
-            self._end(worker)
+                self._happen(*heapq.heappop(events))
         return self._outcome()
 
-    def _at(self, seconds: float, kind: _Kind, subject: object = None, number: int = 0) -> None:
-        heapq.heappush(self.events, (self.now_s + seconds, kind, next(self.order), subject, number))
+    def _at(self, seconds: float, kind: _Kind, worker: Worker | None = None, fact: float = 0.0) -> None:
+        self.order += 1
+        heapq.heappush(self.events, (self.now_s + seconds, kind, self.order, worker, fact))
 
-    def _happen(self, kind: _Kind, subject: object, number: int) -> None:
-        if kind is _Kind.TICK:
+    def _happen(self, at_s: float, kind: int, _order: int, worker: Worker | None, fact: float) -> None:
+        self.now_s = at_s
+        handler = self.handlers[kind]
+        if handler is not None and worker is not None:
+            if worker.state is not State.GONE:
+                handler(worker, fact)
+        elif kind == _Kind.TICK:
             self._tick()
-        elif kind is _Kind.LAUNCH:
-            self._launch()
-        elif kind is _Kind.BACK:
-            self.queue.append(number)
+        elif kind == _Kind.LAUNCH:
+            self._launch(int(fact))
+        else:
+            self.killed_away -= 1
+            self.queue.append(int(fact))
             self._hand_out()
-        elif isinstance(subject, _Worker) and subject.state is not _State.GONE:
-            if kind is _Kind.DONE:
-                self._done(subject, number)
-            elif kind is _Kind.READY:
-                self._ready(subject)
-            elif kind is _Kind.LEFT:
-                self._left(subject, number)
-            elif kind is _Kind.NOTICE:
-                self._notice(subject)
-            elif kind is _Kind.RECLAIM:
-                self._reclaim(subject)
-            elif kind is _Kind.IDLE_EXIT:
-                self._idle_exit(subject, number)
 
     # work
 
     def _hand_out(self) -> None:
-        """Give what waits to idle workers, each chosen at random as SQS does among long polls."""
-        while self.queue and self.idle:
-            worker = self.idle[self.random.randrange(len(self.idle))]
-            self._leave_the_idle(worker)
-            self._begin(worker, self.queue.popleft())
+        """Give what waits to idle workers."""
+        while self.queue and self.workers.idle:
+            self._begin(self.workers.one_idle(self.random), self.queue.popleft())
         self._count()
 
-    def _begin(self, worker: _Worker, number: int) -> None:
-        arrival, switch_s = self.arrivals[number], self.terms.switch_s
-        needs_switch = bool(arrival.model) and worker.model != arrival.model
-        took_s = max(1.0, arrival.service_s - (switch_s if arrival.model else 0.0)) + (switch_s if needs_switch else 0)
-        worker.model = arrival.model or worker.model
-        worker.state, worker.task = _State.BUSY, number
-        self.busy += 1
-        self.received += number not in self.begun_s
-        self.begun_s[number] = self.now_s
-        self.waits_s[number] = self.now_s - arrival.at_s
-        self._at(took_s, _Kind.DONE, worker, number)
+    def _begin(self, worker: Worker, task: int) -> None:
+        arrival, switch_s = self.arrivals[task], self.terms.switch_s
+        took_s = arrival.service_s
+        if arrival.model:
+            took_s = max(LEAST_SERVICE_S, took_s - switch_s) + (switch_s if worker.model != arrival.model else 0.0)
+            worker.model = arrival.model
+        self.workers.begin(worker, task, self.now_s)
+        self.received += self.waits_s[task] < 0
+        self.waits_s[task] = self.now_s - arrival.at_s
+        self._at(took_s, _Kind.DONE, worker, task)
 
-    def _done(self, worker: _Worker, number: int) -> None:
-        if worker.task != number:
-            return
+    def _done(self, worker: Worker, _task: float) -> None:
         took_s = self._put_down(worker)
-        del self.begun_s[number]
         self.finished += 1
         self.service_s += SERVICE_WEIGHT * (took_s - self.service_s)
-        if worker.announced:
-            self._end(worker)
-            self._refill()
-        else:
-            self._be_idle(worker)
+        self._free(worker)
         self._count()
 
-    def _put_down(self, worker: _Worker) -> float:
-        """End a run, well or not; return how long it took."""
-        took_s = self.now_s - self.begun_s[worker.task]
-        worker.task = -1
-        self.busy -= 1
+    def _put_down(self, worker: Worker) -> float:
+        took_s = self.workers.put_down(worker, self.now_s)
         self.busy_s += took_s
         return took_s
 
-    def _be_idle(self, worker: _Worker) -> None:
-        if self.queue:
+    def _free(self, worker: Worker) -> None:
+        """Let an idle worker take what waits, or wait, or go if EC2 takes it."""
+        if worker.is_noticed:
+            self.workers.end(worker, self.now_s)
+            self._refill()
+        elif self.queue:
             self._begin(worker, self.queue.popleft())
-            return
-        worker.state, worker.idle_since_s, worker.place = _State.IDLE, self.now_s, len(self.idle)
-        self.idle.append(worker)
-        if self.terms.idle_exit_s is not None:
-            self._at(self.terms.idle_exit_s, _Kind.IDLE_EXIT, worker, round(self.now_s * 1000))
-
-    def _leave_the_idle(self, worker: _Worker) -> None:
-        last = self.idle.pop()
-        if last is not worker:
-            self.idle[worker.place] = last
-            last.place = worker.place
-        worker.place = -1
+        elif self.terms.idle_exit_s is not None:
+            self._at(self.terms.idle_exit_s, _Kind.IDLE_EXIT, worker, self.now_s)
 
     def _count(self) -> None:
-        """Remember what SQS would tell now, for those who ask later and are told of the past."""
-        self.counts.append((self.now_s, len(self.queue), self.busy))
+        self.history.add(self.now_s, len(self.queue), self.workers.busy + self.killed_away)
 
     # workers
 
     def _refill(self) -> None:
         """Ask for what the target lacks."""
-        have = len(self.workers) - len(self.leaving) + self.requested
-        while have < self.target and self.capacity_left > 0:
-            self.requested += 1
-            self.capacity_left -= 1
-            have += 1
-            self._at(self.terms.launch_s, _Kind.LAUNCH)
+        for _ in range(self.workers.missing):
+            self._at(self.terms.launch_s, _Kind.LAUNCH, None, self.workers.ask())
 
-    def _launch(self) -> None:
-        if self.requested == 0:
+    def _launch(self, request: int) -> None:
+        if request not in self.workers.requests:
             return  # it was called off
-        self.requested -= 1
-        worker, terms = _Worker(self.now_s), self.terms
-        self.workers.add(worker)
-        self.booting += 1
-        self.peak = max(self.peak, len(self.workers))
+        if not self.workers.has_room(self.now_s):
+            self._at(self.terms.launch_s, _Kind.LAUNCH, None, request)
+            return
+        worker, terms = self.workers.launch(request, self.now_s), self.terms
         sigma = terms.boot_sigma
         self._at(terms.boot_s * math.exp(self.random.gauss(0.0, sigma) - sigma * sigma / 2), _Kind.READY, worker)
         if terms.reclaims_per_hour:
             self._at(self.random.expovariate(terms.reclaims_per_hour) * HOUR_S, _Kind.NOTICE, worker)
 
-    def _ready(self, worker: _Worker) -> None:
-        self.booting -= 1
+    def _ready(self, worker: Worker, _fact: float) -> None:
         self.boot_s += BOOT_WEIGHT * (self.terms.launch_s + self.now_s - worker.born_s - self.boot_s)
-        if worker.announced:
-            worker.state = _State.IDLE
-            self._end(worker)
-            self._refill()
-        else:
-            self._be_idle(worker)
-            self._count()
+        self.workers.be_ready(worker, self.now_s)
+        self._free(worker)
+        self._count()
 
-    def _notice(self, worker: _Worker) -> None:
+    def _notice(self, worker: Worker, _fact: float) -> None:
         """EC2 takes it: it takes nothing new, and finishes what it can."""
-        worker.announced = True
-        if worker.state is _State.IDLE:
-            self._end(worker)
-            self._refill()
-        elif worker.state is not _State.LEAVING:
+        self.workers.notice(worker)
+        if worker.state is State.IDLE:
+            self._free(worker)
+        else:
             self._at(self.terms.notice_s, _Kind.RECLAIM, worker)
 
-    def _reclaim(self, worker: _Worker) -> None:
-        if worker.task >= 0:
-            number = worker.task
+    def _reclaim(self, worker: Worker, _fact: float) -> None:
+        if worker.state is State.BUSY:
+            self.queue.appendleft(worker.task)
             self._put_down(worker)
             self.interrupted += 1
-            self.queue.appendleft(number)
-        self._end(worker)
+        self.workers.end(worker, self.now_s)
         self._refill()
         self._hand_out()
 
-    def _end(self, worker: _Worker) -> None:
-        if worker.task >= 0:
-            self._put_down(worker)
-        if worker.place >= 0:
-            self._leave_the_idle(worker)
-        if worker.state is _State.BOOTING:
-            self.booting -= 1
-        if worker.state is _State.LEAVING:
-            self.leaving.remove(worker)
-        worker.state = _State.GONE
-        self.workers.discard(worker)
-        self.gpu_s += max(self.terms.least_billed_s, self.now_s - worker.born_s)
-
-    def _idle_exit(self, worker: _Worker, since_ms: int) -> None:
-        if worker.state is not _State.IDLE or round(worker.idle_since_s * 1000) != since_ms:
-            return
-        if self.target > self.terms.min_capacity:
-            self.target -= 1
+    def _idle_exit(self, worker: Worker, since_s: float) -> None:
+        has_idled = worker.state is State.IDLE and worker.since_s == since_s
+        if has_idled and self.workers.target > self.terms.min_capacity:
+            self.workers.target -= 1
             self.actions += 1
-            self._end(worker)
+            self.workers.end(worker, self.now_s)
+
+    def _left(self, worker: Worker, since_s: float) -> None:
+        if worker.state is State.LEAVING and worker.since_s == since_s:
+            self.workers.end(worker, self.now_s)
 
     # the policy
 
     def _tick(self) -> None:
-        snapshot = self._snapshot()
+        snapshot, workers = self._snapshot(), self.workers
         decision = self.policy.decide(snapshot, self.state)
         self.state = decision.state
-        wanted = snapshot.within_bounds(decision.capacity)
-        if wanted != self.target:
-            before = self.target
-            if wanted > before:
-                self._grow(wanted)
-            elif self.terms.manner is Manner.CONSENT:
-                self._ask_to_leave(wanted)
-            else:
-                self._cut(wanted)
-            self.actions += self.target != before
+        wanted, before = snapshot.within_bounds(decision.capacity), workers.target
+        if wanted > before:
+            self._grow(wanted)
+        elif wanted < before and self.terms.manner is Manner.CONSENT:
+            self._ask_to_leave(wanted)
+        elif wanted < before:
+            self._cut(wanted)
+        self.actions += workers.target != before
         if self.samples is not None:
-            serving = len(self.workers) - self.booting - len(self.leaving)
-            waiting = len(self.queue)
-            self.samples.append(Sample(self.now_s, self.target, serving, self.booting, self.busy, waiting))
+            now = (self.now_s, workers.target, workers.serving, workers.booting, workers.busy, len(self.queue))
+            self.samples.append(Sample(*now))
         self._at(self.terms.tick_s, _Kind.TICK)
 
     def _snapshot(self) -> Snapshot:
-        terms = self.terms
-        visible, in_flight = self._told_counts(self.random.uniform(*terms.counts_age_s) + terms.cloudwatch_s)
-        booting_s = tuple(sorted(self.now_s - w.born_s for w in self.workers if w.state is _State.BOOTING))
+        terms, workers, now_s = self.terms, self.workers, self.now_s
+        youngest_s, oldest_s = terms.counts_age_s
+        age_s = self.random.uniform(youngest_s, oldest_s) + terms.cloudwatch_s
+        told = self.history.at(now_s - age_s, oldest_s=now_s - oldest_s - terms.cloudwatch_s)
+        booting = [worker for worker in workers.alive if worker.state is State.BOOTING] if workers.booting else ()
         return Snapshot(
-            at_s=self.now_s,
-            visible=visible,
-            in_flight=in_flight,
-            running=self.busy,
+            at_s=now_s,
+            visible=told.visible,
+            in_flight=told.in_flight,
+            running=workers.busy,
             received_total=self.received,
             finished_total=self.finished,
-            target=self.target,
-            serving=len(self.workers) - self.booting - len(self.leaving),
-            booting_s=booting_s if self.booting else (),
-            draining=len(self.leaving),
+            target=workers.target + len(workers.leaving),
+            serving=workers.serving,
+            booting_s=tuple([now_s - worker.born_s for worker in booting][::-1]),
+            draining=workers.draining,
             service_s=self.service_s,
             boot_s=self.boot_s,
             min_capacity=terms.min_capacity,
             max_capacity=terms.max_capacity,
         )
 
-    def _told_counts(self, age_s: float) -> tuple[int, int]:
-        """Return the queue's counts as they were so long ago."""
-        at_s, counts = self.now_s - age_s, self.counts
-        oldest_s = self.now_s - self.terms.counts_age_s[1] - self.terms.cloudwatch_s
-        while len(counts) > 1 and counts[1][0] <= oldest_s:
-            counts.popleft()
-        told = counts[0]
-        for count in counts:
-            if count[0] > at_s:
-                break
-            told = count
-        return told[1], told[2]
-
     def _grow(self, wanted: int) -> None:
         """Take back those who are leaving, then ask for more."""
-        for worker in self.leaving[: wanted - self.target]:
-            self.leaving.remove(worker)
-            self.target += 1
-            self._be_idle(worker)
-        self.target = max(self.target, wanted)
+        for worker in self.workers.leaving[: wanted - self.workers.target]:
+            self.workers.take_back(worker, self.now_s)
+            self._free(worker)
+        self.workers.target = wanted
         self._refill()
         self._count()
 
     def _ask_to_leave(self, wanted: int) -> None:
         """Call off what has not been launched; else ask a batch of idle workers, once the last batch has gone."""
-        called_off = min(self.requested, self.target - wanted)
-        self.requested -= called_off
-        self.capacity_left += called_off
-        self.target -= called_off
-        if self.leaving:
+        workers = self.workers
+        if workers.leaving:
             return
-        serving = len(self.workers) - self.booting
-        batch = min(self.target - wanted, max(1, int(serving * BATCH_SHARE)), len(self.idle))
-        for worker in sorted(self.idle, key=lambda one: one.idle_since_s)[:batch]:
-            self._leave_the_idle(worker)
-            worker.state = _State.LEAVING
-            self.leaving.append(worker)
-            self.target -= 1
-            worker.idle_since_s = self.now_s
-            self._at(self.terms.leave_s, _Kind.LEFT, worker, round(self.now_s * 1000))
-
-    def _left(self, worker: _Worker, since_ms: int) -> None:
-        if worker.state is _State.LEAVING and round(worker.idle_since_s * 1000) == since_ms:
-            self._end(worker)
+        workers.target -= workers.call_off(workers.target - wanted)
+        batch = min(workers.target - wanted, max(1, int(workers.serving * BATCH_SHARE)))
+        for worker in sorted(workers.idle, key=lambda one: one.since_s)[:batch]:
+            workers.begin_to_leave(worker, self.now_s)
+            self._at(self.terms.leave_s, _Kind.LEFT, worker, self.now_s)
 
     def _cut(self, wanted: int) -> None:
         """Lower the target as a fleet does that ends whom it likes: killed tasks come back when their visibility ends."""
-        self.target = wanted
-        have = len(self.workers) + self.requested
-        called_off = min(self.requested, have - wanted)
-        self.requested -= called_off
-        self.capacity_left += called_off
-        victims = self.random.sample(
-            sorted(self.workers, key=lambda one: one.born_s), max(0, have - called_off - wanted)
-        )
-        for worker in victims:
-            if worker.task >= 0:
+        workers = self.workers
+        workers.target = wanted
+        workers.call_off(len(workers.alive) + len(workers.requests) - wanted)
+        for worker in self.random.sample(list(workers.alive), max(0, len(workers.alive) - wanted)):
+            if worker.state is State.BUSY:
                 self.killed += 1
+                self.killed_away += 1
                 self._at(self.terms.redelivery_s, _Kind.BACK, None, worker.task)
-            self._end(worker)
+                self._put_down(worker)
+            workers.end(worker, self.now_s)
         self._count()
 
     def _outcome(self) -> Outcome:
+        undone = {*self.queue, *(int(event[4]) for event in self.events if event[1] == _Kind.BACK)}
+        for worker in list(self.workers.alive):
+            if worker.state is State.BUSY:
+                self._put_down(worker)
+            self.workers.end(worker, self.now_s)
+        for task in undone:
+            self.waits_s[task] = self.now_s - self.arrivals[task].at_s
         return Outcome(
             policy=self.policy.name,
             waits_s=tuple(self.waits_s),
-            gpu_s=self.gpu_s,
+            gpu_s=self.workers.gpu_s,
             busy_s=self.busy_s,
             killed=self.killed,
             interrupted=self.interrupted,
             actions=self.actions,
-            peak=self.peak,
+            peak=self.workers.peak,
             duration_s=self.now_s,
+            unserved=len(self.arrivals) - self.finished,
             samples=tuple(self.samples or ()),
             price_usd_per_hour=self.terms.price_usd_per_hour,
             late_after_s=self.terms.late_after_s,

@@ -54,6 +54,11 @@ def test_keda_does_nothing_between_two_polls():
     assert follow(Keda(queue_length=1), [seen(visible=2), seen(15.0, visible=9), seen(30.0, visible=9)]) == [2, 2, 9]
 
 
+def test_a_wish_for_fewer_stands_while_the_fleet_has_not_followed():
+    ticks = [seen(0.0, 0, visible=3), *(seen(30.0 * n, 3, visible=1) for n in range(1, 12)), seen(345.0, 3, visible=1)]
+    assert follow(Keda(queue_length=1), ticks)[-3:] == [1, 1, 1]
+
+
 def test_target_tracking_grows_in_proportion_after_three_minutes_above():
     ticks = [seen(60.0 * n, visible=30) for n in range(3)]
     assert follow(TargetTracking(), ticks) == [2, 2, 10], "3 waiting per instance are 60 s of work"
@@ -61,7 +66,7 @@ def test_target_tracking_grows_in_proportion_after_three_minutes_above():
 
 def test_target_tracking_shrinks_after_fifteen_minutes_below_and_keeps_one():
     ticks = [seen(60.0 * n, visible=0) for n in range(16)]
-    assert follow(TargetTracking(), ticks) == [2] * 14 + [1, 2]
+    assert follow(TargetTracking(), ticks) == [2] * 14 + [1, 1]
     assert follow(TargetTracking(), [seen(60.0 * n, target=0) for n in range(16)]) == [1] * 16
 
 

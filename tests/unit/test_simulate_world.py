@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from scheduler.autoscale.policies import choice
 from scheduler.autoscale.snapshot import Decision, PolicyState, Snapshot
-from scheduler.simulate.model import Arrival, Manner, Terms
+from scheduler.simulate.model import Arrival, Manner, Shortage, Terms
 from scheduler.simulate.oracle import oracle
 from scheduler.simulate.world import simulate
 
@@ -116,8 +117,57 @@ def test_interruptions_are_replaced_and_what_cannot_finish_is_given_back():
 
 
 def test_a_pool_that_is_empty_gives_no_more():
-    outcome = simulate(tasks(10, every_s=0.0), always(5), replace(PLAIN, capacity_left=2))
+    outcome = simulate(tasks(10, every_s=0.0), always(5), replace(PLAIN, shortages=(Shortage(0.0, math.inf, 2),)))
     assert outcome.peak == 2
+
+
+def test_a_shortage_delays_launches_until_it_is_over():
+    terms = replace(PLAIN, shortages=(Shortage(0.0, 1000.0, 0),))
+    outcome = simulate([Arrival(0.0, 20.0)], always(1), terms)
+    assert 1150.0 <= outcome.waits_s[0] <= 1150.0 + PLAIN.launch_s
+    assert outcome.gpu_s == 150.0 + 20.0
+
+
+def test_what_is_asked_for_again_takes_as_long_as_at_first():
+    outcome = simulate([Arrival(0.0, 20.0)], Wanted((0.0, 1), (15.0, 0), (45.0, 1)), PLAIN)
+    assert outcome.waits_s == (45.0 + 180.0,)
+
+
+def test_a_fleet_that_never_catches_up_is_given_up_after_a_day():
+    outcome = simulate([Arrival(0.0, 20.0), Arrival(100.0, 20.0)], always(0), PLAIN)
+    assert outcome.unserved == 2
+    assert outcome.gpu_s == 0.0
+    assert min(outcome.waits_s) > 86_400, "they waited all the time"
+
+
+def test_without_demand_nothing_is_paid():
+    outcome = simulate([], always(0), PLAIN)
+    assert (outcome.gpu_s, outcome.waits_s, outcome.late_share, outcome.waits_at_s(0.5)) == (0.0, (), 0.0, (0.0,))
+
+
+def test_the_message_of_a_killed_worker_is_in_flight_until_it_is_back():
+    policy = Wanted((0.0, 1), (195.0, 0), (480.0, 1))
+    simulate([Arrival(0.0, 100.0)], policy, replace(PLAIN, manner=Manner.BLIND))
+    told = {one.at_s: (one.visible, one.in_flight, one.running) for one in policy.told}
+    assert told[300.0] == (0, 1, 0)
+    assert told[510.0] == (1, 0, 0)
+
+
+def test_a_policy_is_told_of_a_leaving_worker_as_the_real_leader_tells():
+    policy = Wanted((0.0, 3), (600.0, 2), (615.0, 4))
+    simulate([Arrival(900.0, 1.0)], policy, PLAIN)
+    told = {one.at_s: (one.target, one.serving, one.draining, one.unlaunched) for one in policy.told}
+    assert told[600.0] == (3, 3, 0, 0)
+    assert told[615.0] == (3, 2, 1, 0), "the target is lowered once it has consented"
+    assert told[630.0] == (4, 3, 0, 1), "taken back, and one more asked for"
+
+
+def test_workers_go_by_batches_of_a_quarter():
+    policy = Wanted((0.0, 8), (600.0, 0))
+    simulate([Arrival(2000.0, 1.0)], policy, PLAIN)
+    serving = [one.serving for one in policy.told if 600.0 <= one.at_s < 1200.0]
+    assert serving[:9] == [8, 6, 6, 6, 5, 5, 5, 4, 4]
+    assert serving[-1] == 0
 
 
 def test_counts_are_as_old_as_the_terms_say():
@@ -170,7 +220,59 @@ def test_every_task_is_done_and_what_is_billed_covers_the_work(
     assert manner is Manner.BLIND or outcome.killed == 0
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    changes=st.lists(st.integers(0, 6), min_size=2, max_size=40),
+    reclaims=st.sampled_from([0.0, 1.0, 30.0]),
+    manner=st.sampled_from(Manner),
+)
+def test_whatever_is_wanted_what_a_policy_is_told_adds_up(changes: list[int], reclaims: float, manner: Manner) -> None:
+    policy = Wanted(*((45.0 * number, capacity) for number, capacity in enumerate(changes)), (45.0 * len(changes), 2))
+    terms = Terms(reclaims_per_hour=reclaims, manner=manner, max_capacity=6)
+    outcome = simulate(tasks(60, every_s=20.0), policy, terms)
+    assert outcome.unserved == 0
+    for told in policy.told:
+        members = told.serving + len(told.booting_s) + told.draining
+        assert min(told.serving, told.draining, told.visible, told.in_flight) >= 0
+        assert members + told.unlaunched >= told.target
+        assert told.running <= told.serving + told.draining
+        assert list(told.booting_s) == sorted(told.booting_s)
+        assert reclaims or told.target <= 6
+
+
 # the oracle
+
+
+def cheapest(ends_s: tuple[float, ...], arrivals: list[Arrival]) -> float:
+    """The least that boots and gaps cost when nobody waits, by trying everything."""
+    if not arrivals:
+        return 0.0
+    (at_s, service_s, *_), *others = arrivals
+    found = [PLAIN.boot_s + cheapest((*ends_s, at_s + service_s), others)]
+    for number, end_s in enumerate(ends_s):
+        if end_s <= at_s:
+            left = (*ends_s[:number], *ends_s[number + 1 :], at_s + service_s)
+            found.append(min(at_s - end_s, PLAIN.boot_s) + cheapest(left, others))
+    return min(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tasks_=st.lists(st.tuples(st.integers(0, 120), st.integers(5, 200)), min_size=1, max_size=6))
+def test_the_oracle_without_patience_is_the_cheapest_of_all_schedules(tasks_: list[tuple[int, int]]) -> None:
+    at_s, arrivals = 0.0, []
+    for gap_s, service_s in tasks_:
+        at_s += gap_s
+        arrivals.append(Arrival(at_s, float(service_s)))
+    work_s = sum(one.service_s for one in arrivals)
+    assert oracle(arrivals, PLAIN, patience_s=0.0).gpu_s == pytest.approx(work_s + cheapest((), arrivals))
+
+
+def test_the_oracle_prefers_the_worker_that_has_the_checkpoint():
+    terms = replace(PLAIN, switch_s=5.0)
+    arrivals = [Arrival(0.0, 20.0, "a"), Arrival(1.0, 20.0, "b"), Arrival(30.0, 20.0, "a")]
+    assert oracle(arrivals, terms, patience_s=0.0).gpu_s == 2 * 150 + 2 * 20 + 10 + 15, (
+        "10 s idle cost as much, no switch"
+    )
 
 
 def test_the_patient_oracle_lets_nobody_wait_longer_and_costs_less():

@@ -1,0 +1,157 @@
+"""``sd-scheduler simulate``: what [autoscaling] would have cost, and who would have waited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scheduler.cli import simulate_options, simulate_replay_view, simulate_view
+from scheduler.cli.live_line import LiveLine
+from scheduler.cli.options import json_option
+from scheduler.cli.session import load_settings
+from scheduler.simulate import plot
+from scheduler.simulate.compare import Report, compare
+from scheduler.simulate.contenders import PRESETS, Contender, contender, everybody, sweep
+from scheduler.simulate.demand import Demand, generate
+from scheduler.simulate.model import Terms
+from scheduler.simulate.replay import read_decisions, replay
+from scheduler.simulate.trace import read_trace
+
+USUAL_DEMAND = "sd:days=7"
+_file = click.Path(path_type=Path)
+
+
+@click.command("simulate", short_help="What [autoscaling] would cost for your traffic, and who would wait.")
+@click.option("--trace", type=_file, metavar="FILE", help="A CSV of what was asked for, and when.")
+@click.option("--demand", metavar="SPEC", help=f"Made-up traffic instead.  [{USUAL_DEMAND}]")
+@click.option("--policy", "names", multiple=True, metavar="NAME", help="A policy. Repeatable.  [backlog's presets]")
+@click.option("--compare", "is_comparison", is_flag=True, help="All our policies, and what others use.")
+@click.option("--sweep", "is_sweep", is_flag=True, help="The same, their parameters varied: cost against lateness.")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A key of [autoscaling]. Repeatable.")
+@click.option("-c", "--config", type=_file, metavar="FILE", help="A conf.ini whose [autoscaling] is simulated, too.")
+@click.option(
+    "--most-late",
+    type=simulate_options.Number(most=1.0),
+    metavar="SHARE",
+    default=0.05,
+    help="How many late tasks you accept.  [0.05]",
+)
+@click.option("--plot", "picture", type=_file, metavar="FILE", help="Draw a .png or .svg.")
+@click.option("--replay", "decisions", type=_file, metavar="FILE", help="Put policies beside a real fleet's decisions.")
+@simulate_options.world_options
+@json_option
+def simulate_command(
+    *,
+    trace: Path | None,
+    demand: str | None,
+    names: tuple[str, ...],
+    is_comparison: bool,
+    is_sweep: bool,
+    pairs: tuple[str, ...],
+    config: Path | None,
+    most_late: float,
+    picture: Path | None,
+    decisions: Path | None,
+    as_json: bool,
+    **world: Any,
+) -> None:
+    """Run scaling policies over your traffic on a virtual clock, and say what to write into [autoscaling].
+
+    A trace has the columns t and service_s, in seconds, and optionally model, steps and images. --plot draws the fleet
+    over time, or cost against lateness with --compare and --sweep. docs/simulation.md tells how to read the figures.
+
+    \b
+    Policies   backlog, backlog:thrifty, backlog:balanced, backlog:prompt, threshold, step, idle-stop
+    Rivals     target-tracking, keda-1, keda-5, keda-1-gentle, buildkite, static-N
+    Demand     sd:days=7,load=0.39,seed=1            like a public service; load in GPUs
+               poisson:days=1,rate=0.1,service=25    independent tasks
+               burst:days=2,every=3600,size=200,service=20
+
+    \b
+    Examples:
+      sd-scheduler simulate --trace requests.csv --most-late 0.02
+      sd-scheduler simulate --trace requests.csv -c conf.ini --plot fleet.png
+      sd-scheduler simulate --demand sd:days=14,load=2 --compare --json
+      sd-scheduler simulate --policy threshold --set scale_out_threshold=2 --min-capacity 1 --boot 60
+      sd-scheduler simulate --trace requests.csv --sweep --plot frontier.svg
+      sd-scheduler fleet why -n 1000 --json > why.jsonl && sd-scheduler simulate --replay why.jsonl
+    """
+    if trace is not None and demand is not None:
+        raise click.UsageError("--trace and --demand: give one of them")
+    if is_comparison and is_sweep:
+        raise click.UsageError("--compare and --sweep: give one of them, a sweep compares too")
+    section = load_settings(config, local=False).autoscaling if config else None
+    terms = simulate_options.terms(world, section)
+    keys = simulate_options.settings(pairs, section)
+    own = [replace(contender(section.policy, terms, keys), name=config.name)] if section and config else []
+    asked = [*own, *(contender(name, terms, keys) for name in dict.fromkeys(names))]
+    if decisions is not None:
+        if trace is not None or demand is not None or is_comparison or is_sweep or picture is not None:
+            raise click.UsageError("--replay stands without --trace, --demand, --compare, --sweep and --plot")
+        beside = asked or _presets(terms, keys)
+        replayed = replay(read_decisions(decisions), [one.policy for one in beside])
+        simulate_replay_view.show(replayed, [one.name for one in beside], as_json=as_json)
+        return
+    if picture is not None:
+        plot.check(picture)
+    contenders = _with_others(asked, terms, keys, is_comparison=is_comparison, is_sweep=is_sweep, is_named=bool(names))
+    given = Demand.seen(trace.name, read_trace(trace)) if trace else generate(demand or USUAL_DEMAND)
+    line = LiveLine.for_people(as_json=as_json)
+    report = compare(contenders, given, terms, most_late=most_late, tell=line.say)
+    if picture is not None:
+        line.say(f"drawing {picture}")
+        if is_comparison or is_sweep:
+            _draw_frontier(picture, report)
+        else:
+            _draw_over_time(picture, contenders, given)
+    line.clear()
+    simulate_view.show(report, picture=picture, as_json=as_json)
+
+
+def _presets(terms: Terms, keys: Mapping[str, Any]) -> list[Contender]:
+    return [contender(name, terms, keys) for name in PRESETS]
+
+
+def _with_others(
+    asked: list[Contender],
+    terms: Terms,
+    keys: Mapping[str, Any],
+    *,
+    is_comparison: bool,
+    is_sweep: bool,
+    is_named: bool,
+) -> list[Contender]:
+    """Return what was asked for with what belongs beside it, each name once."""
+    others = []
+    if is_sweep:
+        others = sweep(terms, keys)
+    elif is_comparison:
+        others = everybody(terms, keys)
+    elif not is_named:
+        others = _presets(terms, keys)
+    return list({one.name: one for one in (*asked, *others)}.values())
+
+
+def _draw_frontier(picture: Path, report: Report) -> None:
+    points = [
+        plot.Point(family=row.family, name=row.policy, usd=row.cost_usd, late_share=row.late_share, killed=row.killed)
+        for row in report.rows
+        if row.contender is not None
+    ]
+    patient = report.rows[1]
+    plot.frontier(picture, points, oracle_usd=patient.cost_usd, title=_title(report.demand), most_late=report.most_late)
+
+
+def _draw_over_time(picture: Path, contenders: Sequence[Contender], demand: Demand) -> None:
+    """Draw the first few; they run once more, for samples of all of them would not fit into memory."""
+    few = contenders[: plot.MOST_OVER_TIME]
+    outcomes = [contender.run(demand.arrivals, keep_samples=True) for contender in few]
+    plot.over_time(picture, outcomes, demand.arrivals, title=_title(demand))
+
+
+def _title(demand: Demand) -> str:
+    return f"{demand.name}: {len(demand.arrivals):,} tasks in {demand.span_s / 86400:.3g} days"
