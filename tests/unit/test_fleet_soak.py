@@ -31,7 +31,7 @@ def test_a_month_loses_no_task_and_ends_no_busy_worker(quiet):
     excess_s = 0.0
     end_s = world.clock.now() + DAYS * 86400
     while world.clock.now() < end_s:
-        if world.random.random() < 0.06:
+        if world.random.random() < 0.045:
             world.send(world.random.randint(1, 60), service_s=world.random.lognormvariate(3.0, 0.7))
         for _ in range(10):
             world.run(60.0)
@@ -39,7 +39,7 @@ def test_a_month_loses_no_task_and_ends_no_busy_worker(quiet):
     world.run_until(lambda: all(task.ended_s for task in world.tasks), within_s=4 * 3600)
     world.run_until(lambda: world.fleet.alive == [], within_s=4 * 3600)
     assert world.violations == []
-    assert world.reclaims > 2000
+    assert world.reclaims > 1500
     assert world.kills > 500
     assert world.most_alive <= MAX_CAPACITY + 2
     assert excess_s < 0.01 * DAYS * 86400

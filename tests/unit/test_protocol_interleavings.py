@@ -81,6 +81,8 @@ class Rules:
     starts_open: bool = False
     leader_kills: bool = True
     reboots: bool = False
+    writes_off: bool = True
+    """Whether leaders write workers off, alive or not."""
 
 
 class Violation(Exception):
@@ -295,11 +297,13 @@ class Search:
             leaders[index] = world.record
             yield world._replace(leaders=tuple(leaders))
         if seen is None:
-            if world.record is None and world.is_up:
+            if self.rules.writes_off and world.record is None and world.is_up:
                 yield from (after for after, _ in self._send(world, Write("disown", None, -1)))
             return
         for kind, is_seen in SEEN_BY_LEADERS.items():
             if kind == "drain" and seen.drain_no >= self.rules.drains:
+                continue
+            if kind == "bury" and not self.rules.writes_off:
                 continue
             if is_seen(seen) and (kind != "gone" or not world.is_up):
                 yield from (after for after, _ in self._send(world, Write(kind, seen, -1)))
@@ -376,7 +380,8 @@ def without(kind: str, guard: str) -> Rules:
             forbids={name: values for name, values in change.forbids.items() if name != guard},
         )
 
-    return replace(SINGLE if guard == "boot_id" or kind == "register" else SPOT, mend=mend)
+    base = SINGLE if guard == "boot_id" or kind == "register" else SPOT
+    return replace(base, mend=mend, writes_off=kind in {"bury", "disown", "gone", "register"})
 
 
 GUARDS = [
