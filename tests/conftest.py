@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from aws_servers import NOWHERE, Cloud, aws_environ, running
 from fakes import FakeClock
 
@@ -19,6 +20,14 @@ def no_real_aws() -> Iterator[None]:
         for name, value in aws_environ(NOWHERE).items():
             patch.setenv(name, value)
         yield
+
+
+@pytest.fixture(autouse=True)
+def logging_as_found() -> Iterator[None]:
+    """What a test, or a command it runs in this process, makes of the logging ends with the test."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,6 @@ def configure(*, secrets: Sequence[str] = (), stream: TextIO | None = None) -> N
         ],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
         logger_factory=structlog.WriteLoggerFactory(file=out),
-        cache_logger_on_first_use=True,
     )
 
 

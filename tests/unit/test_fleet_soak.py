@@ -16,8 +16,6 @@ MAX_CAPACITY = 6
 def quiet():
     """The soak logs a hundred thousand lines that nobody reads."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.mark.slow
