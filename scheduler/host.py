@@ -169,7 +169,7 @@ class Host:
             fleet=self._parts.fleet,
             intake=self._intake,
             report=self._report,
-            is_empty=lambda: not self._held.all() or bool(self._stuck()),
+            is_empty=self._is_empty,
             clock=self._clock,
         )
         self._leader = make_leader(self._parts, name=identity.instance_id)
@@ -300,8 +300,11 @@ class Host:
             self._ready_s = self._ready_s or self._clock.now()
         if self._member is None or self._parts is None:
             return
+        if self._ready_s is None and self._member.worker is not None:
+            self._ready_s = self._member.worker.report.ready_s  # of this boot, before this process was started
         if stuck := self._stuck():
-            self._ask_to_go(self._member, stuck, replace=self._parts.fleet.replaces)
+            said = f"task {stuck[0].task.task_id} runs on {self._stuck_s:.0f} s after its deadline"
+            self._ask_to_go(self._member, said, replace=self._parts.fleet.replaces)
         why = self._trouble()
         now_s = self._clock.monotonic()
         if not why:
@@ -327,14 +330,16 @@ class Host:
     def _stuck_s(self) -> float:
         return self._settings.autoscaling.stuck_minutes * 60
 
-    def _stuck(self) -> str:
-        """Say which task runs on long after its own deadline, when that is to end the worker; empty when none does."""
+    def _stuck(self) -> list[Held]:
+        """Return the tasks that run on long after their own deadline, where that is to end the worker."""
         limit_s = self._settings.scheduler.task_deadline_s + self._stuck_s
-        for lane in self._lanes:
-            running = lane.running
-            if self._stuck_s and running is not None and self._clock.monotonic() - running.since_s > limit_s:
-                return f"task {running.task.task_id} runs on {self._stuck_s:.0f} s after its deadline"
-        return ""
+        running = [lane.running for lane in self._lanes if lane.running is not None]
+        return [held for held in running if self._stuck_s and self._clock.monotonic() - held.since_s > limit_s]
+
+    def _is_empty(self) -> bool:
+        """Tell whether nothing is held but what engines will never let go of, or never begin."""
+        stuck = self._stuck()
+        return len(stuck) == len(self._lanes) or all(held in stuck for held in self._held.all())
 
     def _report(self) -> Report:
         held, tally, now_s = self._held.all(), self._held.tally, self._clock.monotonic()

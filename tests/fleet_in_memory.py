@@ -3,7 +3,7 @@
 What is modelled is what can go wrong: boots take time, targets are shown late while the fleet is modifying, ended
 instances are replaced, notices come or do not, processes are killed between any two calls, calls fail, long polls
 bring messages after their worker was asked to go. Every end of an instance is judged: with work in its hands only one
-that EC2 took away, or that was written off, may end.
+that EC2 took away may end: who was written off was dead, or the writing off was wrong.
 """
 
 from __future__ import annotations
@@ -262,6 +262,7 @@ class World:
         self.violations: list[str] = []
         self.kills = self.reclaims = self.launches = 0
         self.most_alive = 0
+        self.outsider_is_away = False
         self._boot_s = boot_s
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -370,8 +371,7 @@ class World:
 
     def judge_end(self, instance_id: str) -> None:
         host = self.hosts[instance_id]
-        worker = self.state.worker(instance_id)
-        if (host.polls or host.task is not None) and not (worker and worker.dead):
+        if host.polls or host.task is not None:
             self.violations.append(f"{instance_id} was ended while it worked")
 
     def _start(self, host: Host) -> None:
@@ -398,16 +398,17 @@ class World:
         starts = host.starts
         self.after(0.0, lambda: self._cycle(host, starts))
         self.after(self.random.uniform(0, TICK_S), lambda: self._tick(host, starts))
-        self.after(self._boot_s / 2 if host.ready_s is None else 1.0, lambda: self._ready(host, starts))
+        self.after(self._boot_s / 2 if starts == 1 else 1.0, lambda: self._ready(host, starts))
 
     def _ready(self, host: Host, starts: int) -> None:
         if host.starts == starts and host.is_running:
-            host.ready_s = host.ready_s or self.clock.now()
+            host.ready_s = self.clock.now()
             self._poll(host)
 
     def _stop(self, host: Host) -> None:
         """The process is gone; what it held comes back when its visibility has run out."""
         host.is_running = host.polls = False
+        host.ready_s = None
         host.starts += 1
         if host.task is not None:
             task, host.task = host.task, None
@@ -491,5 +492,6 @@ class World:
 
     def _outsider_ticks(self) -> None:
         with contextlib.suppress(Unavailable):
-            self.outsider.tick()
+            if not self.outsider_is_away:
+                self.outsider.tick()
         self.after(60.0, self._outsider_ticks)

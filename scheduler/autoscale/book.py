@@ -56,6 +56,10 @@ class Book:
     """When a member was last lost without our doing."""
     buried_s: float = 0.0
     """When a worker was last written off."""
+    began_s: float = 0.0
+    """When the registry began: who was launched before may work without being in it."""
+    missing_s: Mapping[str, float] = field(default_factory=dict)
+    """Since when each member that should be at work by now has been missed."""
     unreported: int = 0
     """Members in a row that never reported."""
     unfit: int = 0

@@ -38,7 +38,7 @@ class Census:
     ended: tuple[Worker, ...] = ()
     """EC2 shows them ended, or knows them no more."""
     unreported: tuple[Member, ...] = ()
-    """Launched longer ago than a boot may take, and no word from them."""
+    """Launched longer ago than a boot may take, and no word from them for as long as there has been a registry."""
     stillborn: tuple[Worker, ...] = ()
     """Their engine did not get ready within the boot's grace."""
     strangers: tuple[Worker, ...] = ()
@@ -57,11 +57,13 @@ class Census:
         return len(self.silent) > max(1, reporting * MOST_SILENT)
 
 
-def take(view: FleetView, workers: Iterable[Worker], silent_s: Mapping[str, float], *, now_s: float) -> Census:
+def take(
+    view: FleetView, workers: Iterable[Worker], silent_s: Mapping[str, float], *, began_s: float = 0.0, now_s: float
+) -> Census:
     """Put together what EC2 and the registry show.
 
     `silent_s` tells for each instance how long its heartbeat has not changed, counted by the leader between its own
-    successful reads, so that no clock but its own is in it.
+    successful reads, so that no clock but its own is in it. `began_s` is when the registry began.
     """
     found: dict[str, list[Worker]] = {}
     members = {member.instance_id: member for member in view.members}
@@ -76,9 +78,10 @@ def take(view: FleetView, workers: Iterable[Worker], silent_s: Mapping[str, floa
     unknown = [
         member for member in view.members if member.life is not Life.ENDING and member.instance_id not in records
     ]
+    is_late = {one.instance_id: now_s - max(one.launched_s, began_s) > BOOT_GRACE_S for one in unknown}
     return Census(
-        booting=tuple(member for member in unknown if now_s - member.launched_s <= BOOT_GRACE_S),
-        unreported=tuple(member for member in unknown if now_s - member.launched_s > BOOT_GRACE_S),
+        booting=tuple(member for member in unknown if not is_late[member.instance_id]),
+        unreported=tuple(member for member in unknown if is_late[member.instance_id]),
         **{place: tuple(who) for place, who in found.items()},
     )
 

@@ -94,7 +94,7 @@ class Leader:
         if book is not None and self._acts and not self._may_lead(book):
             return Outcome(leads=False, book=book)
         seen = None if book is None else book.version
-        before = book or Book()
+        before = book or Book(began_s=self._clock.now())
         drawn = self._draw(before, sent=sent)
         drawn.book = replace(drawn.book, version=before.version + 1, leader=self._name, written_s=self._clock.now())
         if not self._acts:
@@ -145,7 +145,7 @@ class Leader:
             return Plan(book=replace(before, hold=f"not everything could be read: {error.message}", reasons=()))
         silent_s = self._listen(workers)
         book = self._growth.learn(replace(before, hold=""), workers, view)
-        found = census.take(view, workers, silent_s, now_s=now_s)
+        found = census.take(view, workers, silent_s, began_s=book.began_s, now_s=now_s)
         bounds = terms.bounds.within(view)
         snapshot = survey.snapshot(found, view, counts, book, bounds, now_s=now_s, sent=sent)
         decision = terms.policy.decide(snapshot, book.policy_state if book.policy == terms.policy.name else {})

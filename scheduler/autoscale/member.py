@@ -10,7 +10,7 @@ import structlog
 from scheduler.autoscale import protocol
 from scheduler.autoscale.fleets.port import Fleet
 from scheduler.autoscale.ports import FleetState
-from scheduler.autoscale.protocol import LEAVING, Report, State, Worker
+from scheduler.autoscale.protocol import Report, State, Worker
 from scheduler.domain.errors import Unavailable
 from scheduler.domain.ports import Clock
 from scheduler.intake import Intake
@@ -131,10 +131,9 @@ class Member:
         is_idle = self._intake.is_quiet and self._is_empty()
         duty = protocol.duty(worker, boot_id=self._boot_id, is_idle=is_idle, now_s=now_s)
         change = duty.change
-        if self._leave is not None and worker.state is State.ACTIVE and worker.boot_id == self._boot_id:
-            change = protocol.drain(worker, why=self._leave.why, replace=self._leave.replace, now_s=now_s)
-        elif self._leave is not None and worker.state in LEAVING and worker.is_recalled:
-            change = None  # we want to go
+        asks_to_stay = worker.state is State.ACTIVE or worker.is_recalled
+        if self._leave is not None and asks_to_stay and worker.boot_id == self._boot_id:
+            change = protocol.drain(worker, why=self._leave.why, replace=self._leave.replace, firm=True, now_s=now_s)
         if change is not None:
             self._note(self._state.change(change).worker)
         if duty.ends and self._clock.monotonic() - self._ended_s > END_AGAIN_S:

@@ -16,7 +16,7 @@ from typing import Any
 from scheduler.autoscale import protocol
 from scheduler.autoscale.book import Batch, Book
 from scheduler.autoscale.census import KILL_AFTER_S, Census
-from scheduler.autoscale.fleets.port import Condition, FleetView
+from scheduler.autoscale.fleets.port import Condition, FleetView, Member
 from scheduler.autoscale.protocol import Change, State, Worker
 
 BATCH_SHARE = 0.25
@@ -33,6 +33,8 @@ MOST_STILLBORN = 3
 """After so many members in a row that never worked, no more are asked for until one does, or an operator resumes."""
 TRY_AGAIN_S = 3600.0
 """One more is asked for after so long all the same: what was wrong may have been mended."""
+MISSED_FOR_S = 60.0
+"""A member is written off only after it was missed for so long: one whose record was lost enters again much sooner."""
 KEEP_GONE_S = 3600.0
 
 
@@ -124,15 +126,15 @@ def _settle_the_dead(facts: Facts, plan: Plan) -> None:
     """Write off who never came and who died; end who was told to end and did not."""
     census, now_s = facts.census, facts.now_s
     for member in census.unreported:
-        why = f"it has not reported since its launch {now_s - member.launched_s:.0f} s ago"
-        plan.writes.append(protocol.disown(member.instance_id, why=why, now_s=now_s))
-        plan.book = replace(plan.book, unreported=plan.book.unreported + 1)
-        _stillborn(plan, member.instance_id, why, now_s)
+        _settle_the_missing(facts, plan, member)
     for worker in census.stillborn:
         why = "its engine has never been ready"
-        plan.writes.append(protocol.drain(worker, why=why, replace=facts.replaces, now_s=now_s))
-        plan.book = replace(plan.book, unfit=plan.book.unfit + 1)
-        _stillborn(plan, worker.instance_id, why, now_s)
+        plan.writes.append(protocol.drain(worker, why=why, replace=facts.replaces, firm=True, now_s=now_s))
+        if worker.instance_id not in facts.book.missing_s:
+            plan.book = replace(plan.book, unfit=plan.book.unfit + 1)
+            _stillborn(plan, worker.instance_id, why, now_s)
+    missing = [one.instance_id for one in census.unreported] + [one.instance_id for one in census.stillborn]
+    plan.book = replace(plan.book, missing_s={one: facts.book.missing_s.get(one, now_s) for one in missing})
     _end_the_late(facts, plan)
     limit_s = DEAD_AFTER_S + facts.deadline_s
     dead = [worker for worker in (*census.silent, *census.leaving) if _silence_s(facts, worker) > limit_s]
@@ -142,6 +144,24 @@ def _settle_the_dead(facts: Facts, plan: Plan) -> None:
         plan.writes.append(protocol.bury(worker, why=why, now_s=now_s))
         plan.book = replace(plan.book, buried_s=now_s)
         plan.tell("worker_dead", alarm=True, instance_id=worker.instance_id, why=why)
+
+
+def _settle_the_missing(facts: Facts, plan: Plan, member: Member) -> None:
+    """Count one that never reported, once, and write it off; one older than the registry may be at work: only tell."""
+    missing_since_s = facts.book.missing_s.get(member.instance_id)
+    since_launch_s = facts.now_s - member.launched_s
+    if member.launched_s < facts.book.began_s:
+        if missing_since_s is None:
+            plan.tell(
+                "member_unknown", alarm=True, instance_id=member.instance_id, launched_s_ago=round(since_launch_s)
+            )
+        return
+    why = f"it has not reported since its launch {since_launch_s:.0f} s ago"
+    if missing_since_s is None:
+        plan.book = replace(plan.book, unreported=plan.book.unreported + 1)
+        _stillborn(plan, member.instance_id, why, facts.now_s)
+    elif facts.now_s - missing_since_s > MISSED_FOR_S:
+        plan.writes.append(protocol.disown(member.instance_id, why=why, now_s=facts.now_s))
 
 
 def _end_the_late(facts: Facts, plan: Plan) -> None:
@@ -188,6 +208,9 @@ def _settle_the_batch(facts: Facts, plan: Plan) -> None:
     if not facts.lowers_target:
         room = max(0, view.target - len(facts.census.ending) - view.min_size)
         plan.writes += [protocol.terminate(worker, now_s=now_s) for worker in ready[:room]]
+        # The group cannot be smaller than its MinSize, so one that must go is replaced.
+        firm = [worker for worker in ready[room:] if worker.firm]
+        plan.writes += [protocol.terminate(worker, now_s=now_s, replace=True) for worker in firm]
         return
     batch = plan.book.batch
     if view.condition is not Condition.ACTIVE:
@@ -265,7 +288,7 @@ def _approach(facts: Facts, plan: Plan, wanted: int) -> None:
 def _grow(facts: Facts, plan: Plan, wanted: int, leaving: Iterable[Worker], *, present: int, asked: int) -> None:
     """Take drains back first, for they cost no boot; then raise the target."""
     written = {change.instance_id for change in plan.writes}
-    recallable = [worker for worker in leaving if worker.instance_id not in written][: wanted - present]
+    recallable = [one for one in leaving if one.instance_id not in written and not one.firm][: wanted - present]
     plan.writes += [protocol.recall(worker) for worker in recallable]
     if recallable and plan.book.batch is not None:
         plan.book = replace(plan.book, batch=None)  # what is left of it begins anew, with what the target is by then

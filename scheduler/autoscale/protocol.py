@@ -86,6 +86,8 @@ class Worker:
     """Whether the fleet's target stays when it goes, so that another comes in its place."""
     why: str = ""
     """Why it is on its way out."""
+    firm: bool = False
+    """Whether the leader may not take the drain back: the worker itself, or a person, wants it gone."""
     dead: bool = False
     """Whether it was written off without its consent."""
     since_s: float = 0.0
@@ -103,7 +105,8 @@ class Worker:
 class Change:
     """One conditional write: `sets` takes effect only if the record `requires` is what it was decided on.
 
-    `expects_none` requires that there be no record at all; `forbids` names attributes and values they must not have.
+    `drops` names attributes that the record loses. `expects_none` requires that there be no record at all; `forbids`
+    names attributes and values they must not have.
     """
 
     instance_id: str
@@ -111,6 +114,7 @@ class Change:
     requires: Mapping[str, Any] = field(default_factory=dict)
     forbids: Mapping[str, frozenset[State]] = field(default_factory=dict)
     adds: Mapping[str, int] = field(default_factory=dict)
+    drops: frozenset[str] = frozenset()
     expects_none: bool = False
 
     def applied(self, record: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -126,7 +130,8 @@ class Change:
         if any(before.get(name) in values for name, values in self.forbids.items()):
             return None
         added = {name: before.get(name, 0) + more for name, more in self.adds.items()}
-        return before | dict(self.sets) | added
+        after = before | dict(self.sets) | added
+        return {name: value for name, value in after.items() if name not in self.drops}
 
 
 # the worker's own
@@ -145,16 +150,23 @@ def register(seen: Worker | None, *, instance_id: str, boot_id: str, now_s: floa
         "beat": 0,
         "recall": 0,
         "replace": False,
+        "firm": False,
         "why": "",
         "dead": False,
         "since_s": now_s,
         "registered_s": now_s,
+        "report": Report(),
     }
     if seen is None:
         return Change(instance_id=instance_id, sets=begin | {"drain_no": 0}, expects_none=True)
     if seen.boot_id == boot_id or (seen.boot_id == NEVER_BOOTED and seen.state is State.TERM):
         return None
-    return Change(instance_id=instance_id, sets=begin, requires={"state": seen.state, "boot_id": seen.boot_id})
+    return Change(
+        instance_id=instance_id,
+        sets=begin,
+        requires={"state": seen.state, "boot_id": seen.boot_id},
+        drops=frozenset({"expires_at"}),  # of the end that an earlier boot came to
+    )
 
 
 def beat(worker: Worker, report: Report, *, now_s: float) -> Change:
@@ -181,9 +193,12 @@ def resume(worker: Worker, *, now_s: float) -> Change:
 # the leader's, an operator's, and a worker's that asks to go
 
 
-def drain(worker: Worker, *, why: str, replace: bool = False, now_s: float) -> Change:
-    """ACTIVE → DRAIN; `replace` when another is wanted in its place."""
-    return _step(worker, State.DRAIN, now_s=now_s, why=why, replace=replace, drain_no=worker.drain_no + 1)
+def drain(worker: Worker, *, why: str, replace: bool = False, firm: bool = False, now_s: float) -> Change:
+    """ACTIVE → DRAIN; `replace` when another is wanted in its place, `firm` when it is not to be recalled.
+
+    A worker that wants to go drains itself so in any state but the final ones, which makes a recall void.
+    """
+    return _step(worker, State.DRAIN, now_s=now_s, why=why, replace=replace, firm=firm, drain_no=worker.drain_no + 1)
 
 
 def recall(worker: Worker) -> Change:
@@ -191,9 +206,9 @@ def recall(worker: Worker) -> Change:
     return Change(instance_id=worker.instance_id, sets={"recall": worker.drain_no}, requires=_as_seen(worker))
 
 
-def terminate(worker: Worker, *, now_s: float) -> Change:
-    """DRAINED → TERM."""
-    return _step(worker, State.TERM, now_s=now_s)
+def terminate(worker: Worker, *, now_s: float, replace: bool | None = None) -> Change:
+    """DRAINED → TERM; `replace` where what the drain said of it cannot be had."""
+    return _step(worker, State.TERM, now_s=now_s, **({} if replace is None else {"replace": replace}))
 
 
 def bury(worker: Worker, *, why: str, now_s: float) -> Change:

@@ -44,6 +44,8 @@ class SettingsWatch:
         self._state = state
         self._own = settings.autoscaling
         self._stamp = _stamp(self._file)
+        self._modified_s = self._stamp[0] if self._stamp else 0.0
+        """When what holds here was written: a file that was refused since does not make it newer."""
         self._told: int | None = None
         self.settings_no = 0
         """The published version, if it is what stands in this host's file, else 0."""
@@ -53,11 +55,10 @@ class SettingsWatch:
         self._look_at_the_file()
         published = self._state.published()
         own = _common(self._own)
-        modified_s = self._stamp[0] if self._stamp else 0.0
-        if published is None or (own != published.values and modified_s > published.modified_s):
+        if published is None or (own != published.values and self._modified_s > published.modified_s):
             newer = Published(
                 version=(published.version if published else 0) + 1,
-                modified_s=modified_s,
+                modified_s=self._modified_s,
                 by=self._host,
                 values=own,
             )
@@ -87,6 +88,7 @@ class SettingsWatch:
         edited = self._read()
         if edited is None:
             return
+        self._modified_s = stamp[0]
         moved = [key for key in OWN_KEYS if getattr(edited, key) != getattr(self._own, key)]
         if moved:
             log.warning("autoscaling_needs_restart", keys=sorted(moved))

@@ -42,6 +42,7 @@ class DynamoFleetState:
     def change(self, change: Change) -> Written:
         """Make one conditional write to a worker's record. Raises Unavailable."""
         update = Update().set(**{name: _stored(value) for name, value in change.sets.items()}).add(**change.adds)
+        update.remove(*sorted(change.drops))
         if change.expects_none:
             update.when("attribute_not_exists({item})")
         for name, value in change.requires.items():
@@ -205,6 +206,7 @@ def _worker(item: Mapping[str, Any]) -> Worker:
         recall=int(item["recall"]),
         replace=item["replace"],
         why=item["why"],
+        firm=item.get("firm", False),
         dead=item["dead"],
         since_s=float(item["since_s"]),
         registered_s=float(item["registered_s"]),

@@ -27,7 +27,8 @@ class Bounds:
     def within(self, view: FleetView) -> Bounds:
         """Return what the fleet itself allows of it."""
         most = self.max_capacity if view.max_size is None else min(self.max_capacity, view.max_size)
-        return Bounds(min_capacity=min(self.min_capacity, most), max_capacity=most)
+        most = max(most, view.min_size)
+        return Bounds(min_capacity=min(max(self.min_capacity, view.min_size), most), max_capacity=most)
 
 
 def snapshot(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import socket
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import click
@@ -45,15 +47,17 @@ def autoscale_command(config: Path | None, local: bool, once: bool, dry_run: boo
     if once or dry_run:
         _tell(leader.tick(), as_json=as_json)
         return
-    try:
-        _run(leader, as_json=as_json)
-    finally:
+    signals: SimpleQueue[int] = SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: signals.put(number))
+    told = _run(leader, signals, as_json=as_json)
+    with contextlib.suppress(Unavailable):  # the lead runs out by itself then
         leader.resign()
+    sys.exit(130 if told == signal.SIGINT else 0)
 
 
-def _run(leader: Leader, *, as_json: bool) -> None:
-    """Tick for ever; what AWS refuses is logged by the leader or here, and tried again."""
-    pause = threading.Event()
+def _run(leader: Leader, signals: SimpleQueue[int], *, as_json: bool) -> int:
+    """Tick until a signal, and return it; what AWS refuses is logged by the leader or here, and tried again."""
     while True:
         pause_s = TICK_S
         try:
@@ -62,7 +66,8 @@ def _run(leader: Leader, *, as_json: bool) -> None:
             pause_s = outcome.next_s
         except Unavailable as error:
             click.echo(f"error: {error.message}", err=True)
-        pause.wait(pause_s)
+        with contextlib.suppress(Empty):
+            return signals.get(timeout=pause_s)
 
 
 def _tell(outcome: Outcome, *, as_json: bool) -> None:

@@ -134,7 +134,7 @@ def drain_command(config: Path | None, local: bool, instance_id: str, is_replace
     if worker is None or worker.state is State.GONE:
         raise SchedulerError(f"{instance_id} is no worker of this fleet: see sd-scheduler fleet show")
     if worker.state is State.ACTIVE:
-        change = protocol.drain(worker, why=f"asked for by {_me()}", replace=is_replaced, now_s=time.time())
+        change = protocol.drain(worker, why=f"asked for by {_me()}", replace=is_replaced, firm=True, now_s=time.time())
         worker = state.change(change).worker or worker
     if as_json:
         click.echo(json.dumps({"instance_id": instance_id, "state": worker.state.value, "why": worker.why}))

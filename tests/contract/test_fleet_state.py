@@ -75,6 +75,14 @@ def entered(state: FleetState, instance_id: str = "i-1", boot_id: str = "boot-1"
     return applied(state, change)
 
 
+def stored(state: Any) -> dict[str, Any]:
+    """The attributes of the one record there is, as the store has them."""
+    if isinstance(state, FakeFleetState):
+        return state.records["i-1"]
+    (item,) = state._client.scan(TableName=state._table)["Items"]
+    return item
+
+
 def applied(state: FleetState, change: protocol.Change) -> Worker:
     written = state.change(change)
     assert written.is_applied
@@ -124,6 +132,8 @@ def test_the_whole_way_out(state):
     assert [one.state for one in state.workers()] == [State.GONE]
     again = entered(state, boot_id="boot-2")
     assert (again.state, again.drain_no, again.boot_id) == (State.ACTIVE, 1, "boot-2")
+    assert again.report == Report(), "what the boot before reported is not its own"
+    assert "expires_at" not in stored(state), "or the table would drop one that works"
 
 
 def test_a_drain_is_taken_back_by_the_worker_alone(state):

@@ -25,7 +25,7 @@ class FakeFleetState:
     def __init__(self, now: Callable[[], float] = lambda: 0.0) -> None:
         self._now = now
         self._lock = threading.Lock()
-        self._records: dict[str, dict[str, Any]] = {}
+        self.records: dict[str, dict[str, Any]] = {}
         self._book: Book | None = None
         self._history: list[Book] = []
         self._pause: Pause | None = None
@@ -34,24 +34,30 @@ class FakeFleetState:
 
     def change(self, change: Change) -> Written:
         with self._open():
-            before = self._records.get(change.instance_id)
+            before = self.records.get(change.instance_id)
             after = change.applied(before)
             if after is not None:
-                self._records[change.instance_id] = after
+                self.records[change.instance_id] = after
             record = before if after is None else after
             return Written(is_applied=after is not None, worker=None if record is None else _worker(record))
 
+    def lose(self) -> None:
+        """Somebody empties the table."""
+        with self._open():
+            self.records.clear()
+            self._book = None
+
     def worker(self, instance_id: str) -> Worker | None:
         with self._open():
-            record = self._records.get(instance_id)
+            record = self.records.get(instance_id)
             return None if record is None else _worker(record)
 
     def workers(self) -> Sequence[Worker]:
         with self._open():
-            for instance_id, record in list(self._records.items()):
+            for instance_id, record in list(self.records.items()):
                 if record.get("expires_at", math.inf) < self._now():
-                    del self._records[instance_id]
-            return [_worker(record) for _, record in sorted(self._records.items())]
+                    del self.records[instance_id]
+            return [_worker(record) for _, record in sorted(self.records.items())]
 
     def book(self) -> Book | None:
         with self._open():

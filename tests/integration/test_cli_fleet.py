@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -115,6 +116,17 @@ def test_once_leaves_a_living_leader_alone(fleet):
     fleet.run("autoscale", "--once")
     told = fleet.told("autoscale", "--once")
     assert told["leads"] is False
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_loop_that_is_stopped_gives_the_lead_up(fleet, number, code):
+    command = [Path(sys.executable).with_name("sd-scheduler"), "autoscale", "-c", str(fleet.config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"wanted 0")
+        process.send_signal(number)
+        assert process.wait(30) == code
+    assert fleet.state.book().leader == ""
 
 
 def test_why_in_json_is_one_decision_a_line_oldest_first(fleet):

@@ -18,7 +18,8 @@ from scheduler import config
 from scheduler.autoscale.protocol import State
 from scheduler.autoscale.survey import Bounds
 from scheduler.domain.errors import ConfigError, Unavailable
-from scheduler.held import HeldTasks
+from scheduler.domain.task import Message, Task, TaskType
+from scheduler.held import Held, HeldTasks
 from scheduler.host import UNHEALTHY_S, Host, Leaving, OneDaemon, forever
 from scheduler.intake import Intake
 from scheduler.local.metadata import LocalMetadata
@@ -33,7 +34,14 @@ class Place:
     """A host with its metadata, in a fleet of fakes."""
 
     def __init__(
-        self, folder: Path, metadata: LocalMetadata, clock: FakeClock, *, name: str, fleet: bool = True
+        self,
+        folder: Path,
+        metadata: LocalMetadata,
+        clock: FakeClock,
+        *,
+        name: str,
+        fleet: bool = True,
+        state: FakeFleetState | None = None,
     ) -> None:
         self.instance = metadata.add(name)
         self.clock = clock
@@ -42,8 +50,8 @@ class Place:
         self.intake = Intake()
         self.metrics = Metrics()
         self.held = HeldTasks(clock)
-        self.lane = Lane(FakeEngine(clock), self.held, clock)
-        self.state = FakeFleetState(clock.now)
+        self.lane, self.other = [Lane(FakeEngine(clock), self.held, clock) for _ in range(2)]
+        self.state = state or FakeFleetState(clock.now)
         self.fleet = ModelFleet(World(has_outsider=False))
         file = folder / f"{name}.ini"
         file.write_text(AWS + (FLEET if fleet else ""))
@@ -52,7 +60,7 @@ class Place:
             {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.instance.endpoint},
             intake=self.intake,
             held=self.held,
-            lanes=[self.lane],
+            lanes=[self.lane, self.other],
             clock=clock,
             metrics=self.metrics,
             trouble=lambda: self.trouble,
@@ -70,6 +78,13 @@ class Place:
             watch=SimpleNamespace(settings_no=1),
             terms=lambda: terms,
         )
+
+    def take_in(self, task_id: str) -> Held:
+        message = Message(
+            queue=0, message_id=task_id, receipt=task_id, body="", sent_at_s=0, receive_count=1, received_s=0
+        )
+        task = Task(task_id=task_id, task_type=TaskType.TXT2IMG, payload={}, fingerprint="")
+        return self.held.take_in(task, message)
 
     def beat(self, seconds: float = 10.0, times: int = 1) -> None:
         for _ in range(times):
@@ -154,13 +169,40 @@ def test_a_task_that_runs_on_long_after_its_deadline_does_not_keep_its_worker(pl
     place.host.enter()
     place.lane.set_ready(ready=True)
     place.beat()
-    stuck = SimpleNamespace(task=SimpleNamespace(task_id="endless"), since_s=clock.monotonic(), work=1.0)
-    place.lane.running = stuck
+    place.lane.running = place.take_in("endless")
     place.beat(times=119)
     assert place.record.state is State.ACTIVE
+    place.other.running = place.take_in("good")
     place.beat(times=4)
-    assert place.record.state is State.DRAINED
+    assert place.record.state is State.DRAIN, "the other engine's task ends first"
     assert "endless" in place.record.why
+    place.held.drop(place.other.running)
+    place.other.running = None
+    place.beat()
+    assert place.record.state is State.DRAINED
+
+
+def test_what_waits_behind_engines_that_all_hang_does_not_keep_it(place):
+    place.host.enter()
+    place.lane.set_ready(ready=True)
+    place.beat()
+    place.lane.running, place.other.running = place.take_in("endless"), place.take_in("too")
+    place.take_in("behind them")
+    place.beat(times=123)
+    assert place.record.state is State.DRAINED
+
+
+def test_a_daemon_started_anew_knows_that_the_host_was_ready_in_this_boot(place, tmp_path, metadata, clock):
+    place.host.enter()
+    place.lane.set_ready(ready=True)
+    place.beat(times=2)
+    ready_s = place.record.report.ready_s
+    place.host.close()
+    anew = Place(tmp_path, metadata, clock, name=place.instance.instance_id, state=place.state)
+    anew.host.enter()
+    anew.beat(times=3)
+    assert anew.record.report.ready_s == ready_s
+    anew.host.close()
 
 
 def test_a_notice_shuts_the_door_at_once_marks_the_registry_and_is_told_once(place, clock):

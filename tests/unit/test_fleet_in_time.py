@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 from fleet_in_memory import Faults, Wishes, World
+from structlog.testing import capture_logs
 
+from scheduler.autoscale import protocol
 from scheduler.autoscale.book import Pause
-from scheduler.autoscale.protocol import State
+from scheduler.autoscale.ports import Written
+from scheduler.autoscale.protocol import NEVER_BOOTED, Change, State
+from scheduler.domain.errors import Unavailable
 
 
 @pytest.fixture
@@ -133,6 +137,88 @@ def test_who_never_reports_is_written_off_and_replaced_but_not_for_ever(wishes):
     world.state.set_pause(Pause(until_s=world.clock.now(), by="ann"))
     world.run(120)
     assert world.fleet.target == 4, "an operator has resumed"
+
+
+def test_one_that_never_reports_counts_once_however_often_its_record_cannot_be_written(wishes, monkeypatch):
+    world = World(policy=wishes, faults=Faults(silent_death=1.0))
+    wishes.wanted = 1
+    change = world.state.change
+
+    def lost(wanted: Change) -> Written:
+        if wanted.sets.get("boot_id") == NEVER_BOOTED:
+            raise Unavailable("throttled")
+        return change(wanted)
+
+    monkeypatch.setattr(world.state, "change", lost)
+    world.run(3600)
+    book = world.state.book()
+    assert book is not None
+    assert (len(world.fleet.alive), book.unreported) == (1, 1)
+
+
+def test_a_registry_that_is_lost_costs_nobody_anything(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 4
+    world.run_until(lambda: len(serving(world)) == 4)
+    world.run(1200)
+    before = world.fleet.alive
+    world.send(4, service_s=900)
+    world.state.lose()
+    world.run(2400)
+    assert world.fleet.alive == before
+    assert set(states(world).values()) == {State.ACTIVE}
+    assert all(task.ended_s for task in world.tasks)
+    del world.state.records[before[0]]
+    world.run(1200)
+    assert world.fleet.alive == before
+    assert world.violations == []
+
+
+def test_members_older_than_the_registry_are_told_of_and_left_alone(wishes):
+    world = World(policy=wishes, faults=Faults(silent_death=1.0))
+    world.outsider_is_away = True
+    world.fleet.set_target(2)
+    wishes.wanted = 2
+    world.run(600)
+    world.outsider_is_away = False
+    with capture_logs() as logs:
+        world.run(4 * 3600)
+    told = [entry["instance_id"] for entry in logs if entry["event"] == "member_unknown"]
+    assert sorted(told) == sorted(world.fleet.alive), "each once"
+    assert world.launches == 2
+
+
+@pytest.mark.parametrize("asks", ["a worker", "an operator"])
+def test_who_is_to_go_for_good_goes_although_more_are_wanted(wishes, asks):
+    world = World(policy=wishes)
+    wishes.wanted = 3
+    world.run_until(lambda: len(serving(world)) == 3)
+    going = next(iter(world.hosts.values()))
+    world.send(3, service_s=60)
+    if asks == "a worker":
+        going.member.leave("its disk is full", replace=False)
+    else:
+        seen = world.state.worker(going.instance_id)
+        world.state.change(protocol.drain(seen, why="ann asked", firm=True, now_s=world.clock.now()))
+    world.run(30)
+    wishes.wanted = 4
+    world.run_until(lambda: going.instance_id not in world.fleet.alive)
+    world.run_until(lambda: len(serving(world)) == 4)
+    assert world.violations == []
+
+
+def test_a_recall_does_not_hold_one_that_wants_to_go(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 2
+    world.run_until(lambda: len(serving(world)) == 2)
+    going = next(iter(world.hosts.values()))
+    seen = world.state.worker(going.instance_id)
+    drained = world.state.change(protocol.drain(seen, why="idle", now_s=world.clock.now())).worker
+    going.member.leave("its disk is full", replace=True)
+    world.state.change(protocol.recall(drained))
+    world.run_until(lambda: going.instance_id not in world.fleet.alive)
+    world.run_until(lambda: len(serving(world)) == 2)
+    assert world.violations == []
 
 
 def test_a_dead_worker_is_written_off_after_the_longest_task(wishes):

@@ -11,7 +11,7 @@ from scheduler.autoscale import census, plan
 from scheduler.autoscale.book import Batch, Book
 from scheduler.autoscale.fleets.port import Condition, FleetView, Life, Member
 from scheduler.autoscale.plan import BATCH_SHARE, Facts, Plan
-from scheduler.autoscale.protocol import Report, State, Worker
+from scheduler.autoscale.protocol import LEAVING, Report, State, Worker
 
 NOW_S = 1_900_000_000.0
 reports = st.builds(
@@ -34,11 +34,12 @@ def facts(draw: st.DrawFn) -> Facts:
         if draw(st.booleans()) or draw(st.booleans()):
             members.append(Member(instance_id=name, life=draw(st.sampled_from(Life)), launched_s=launched_s))
         if draw(st.booleans()) or draw(st.booleans()):
-            drain_no = draw(st.integers(0, 2))
+            state = draw(st.sampled_from(State))
+            drain_no = draw(st.integers(1 if state in LEAVING else 0, 2))
             worker = Worker(
                 instance_id=name,
                 boot_id="boot-1",
-                state=draw(st.sampled_from(State)),
+                state=state,
                 drain_no=drain_no,
                 recall=draw(st.sampled_from([0, drain_no])),
                 replace=draw(st.booleans()),
@@ -96,7 +97,7 @@ def test_only_idle_workers_are_asked_to_go_and_few_at_a_time(given_facts):
     if asked:
         assert given_facts.wanted is not None
         assert not given_facts.census.leaving or all(worker.replace for worker in given_facts.census.leaving)
-        assert len(idle) - len(asked) + len(candidates) - len(idle) >= given_facts.wanted - given_facts.view.target
+        assert max(given_facts.view.target, given_facts.census.alive) - len(asked) >= given_facts.wanted
 
 
 @given(facts())
@@ -134,6 +135,34 @@ def test_the_target_never_falls_below_those_who_have_not_consented(given_facts):
         consented = sum(worker.state is State.DRAINED for worker in found.leaving) + len(found.ending)
         batch = len(given_facts.book.batch.instance_ids) if given_facts.book.batch else 0
         assert drawn.target >= min(given_facts.view.target, found.alive - max(consented, batch) - dead)
+
+
+def test_who_must_go_from_a_group_at_its_minimum_is_replaced():
+    going = [
+        Worker(instance_id=f"i-{n}", boot_id="b", state=State.DRAINED, drain_no=1, firm=n == 1, registered_s=NOW_S - 60)
+        for n in range(2)
+    ]
+    members = [Member(instance_id=one.instance_id, life=Life.RUNNING, launched_s=NOW_S - 90) for one in going]
+    view = FleetView(condition=Condition.ACTIVE, target=2, members=tuple(members), min_size=2)
+    drawn = plan.make(
+        Facts(
+            now_s=NOW_S,
+            view=view,
+            census=census.take(view, going, {}, now_s=NOW_S),
+            book=Book(),
+            wanted=2,
+            silent_s={},
+            leader="i-0",
+            deadline_s=600.0,
+            settings_no=1,
+            lowers_target=False,
+            replaces=True,
+        )
+    )
+    assert [(change.instance_id, change.sets["replace"]) for change in drawn.writes if "replace" in change.sets] == [
+        ("i-1", True)
+    ]
+    assert changed_to(drawn, State.TERM) == ["i-1"]
 
 
 @given(facts())

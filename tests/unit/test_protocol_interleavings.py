@@ -83,6 +83,8 @@ class Rules:
     reboots: bool = False
     writes_off: bool = True
     """Whether leaders write workers off, alive or not."""
+    leaves: bool = True
+    """Whether the worker may ask to go by itself."""
 
 
 class Violation(Exception):
@@ -140,6 +142,7 @@ OWN_WRITES: dict[str, Callable[[Worker], Change]] = {
     "beat": lambda worker: protocol.beat(worker, Report(), now_s=0),
     "consent": lambda worker: protocol.consent(worker, now_s=0),
     "resume": lambda worker: protocol.resume(worker, now_s=0),
+    "leave": lambda worker: protocol.drain(worker, why="", firm=True, now_s=0),
 }
 
 
@@ -266,6 +269,8 @@ class Search:
             elif duty.change is not None:
                 kind = "resume" if duty.change.sets["state"] is State.ACTIVE else "consent"
                 yield from (after for after, _ in self._send(done, Write(kind, world.obeyed, world.boot)))
+            if self._may_leave(world.obeyed, own):
+                yield from (after for after, _ in self._send(done, Write("leave", world.obeyed, world.boot)))
             yield done
         elif world.record is None or world.record.boot_id != own:
             # It reads its record, and enters it or obeys it; the read and the write may lie apart, by the delay.
@@ -278,6 +283,12 @@ class Search:
                 # Refused, it is answered with the record that refused.
                 yield after._replace(answered=answer or world.record)
                 yield after  # the answer is lost
+
+    def _may_leave(self, seen: Record, own: str) -> bool:
+        """A worker may ask to go by itself whenever it works, or was asked to go and is called back."""
+        worker = worker_of(seen)
+        is_wanted = worker.state is State.ACTIVE or worker.is_recalled
+        return self.rules.leaves and is_wanted and worker.boot_id == own and seen.drain_no < self.rules.drains
 
     def _of_the_host(self, world: World) -> Iterator[World]:
         if not world.runs:
@@ -359,7 +370,7 @@ SINGLE = Rules(drains=1, leader_kills=False, reboots=True)
 @pytest.mark.parametrize("rules", [SPOT, SPLIT, SINGLE], ids=["terminated", "two leaders", "stopped and started again"])
 def test_no_interleaving_ends_a_busy_worker(rules):
     search = Search(rules).run()
-    assert search.reached >= {"register", "beat", *LEADERS_WRITES, "consent", "resume", "disown", "ends itself"}
+    assert search.reached >= {"register", "beat", "disown", *LEADERS_WRITES, *OWN_WRITES, "ends itself"}
     assert len(search.seen) > 10_000
 
 

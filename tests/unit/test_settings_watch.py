@@ -79,6 +79,16 @@ def test_a_bad_edit_is_refused_aloud_and_the_last_good_one_stays(tmp_path, state
     assert host.follows() == 8
 
 
+def test_a_bad_edit_does_not_make_what_stood_there_before_the_newest(tmp_path, state):
+    one = Host(tmp_path, "i-1", state, lines="max_capacity = 20\n", modified_s=100)
+    two = Host(tmp_path, "i-2", state, lines="max_capacity = 20\n", modified_s=100)
+    assert (one.follows(), two.follows()) == (20, 20)
+    one.write("max_capacity = 2\n", modified_s=200)
+    assert (one.follows(), two.follows()) == (2, 2)
+    two.write("max_capacity = lots\n", modified_s=300)
+    assert (two.follows(), one.follows()) == (2, 2)
+
+
 def test_a_file_that_is_away_for_a_moment_changes_nothing(tmp_path, state):
     host = Host(tmp_path, "i-1", state, lines="max_capacity = 7\n", modified_s=100)
     host.file.unlink()
