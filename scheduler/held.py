@@ -91,6 +91,8 @@ class Tally:
     finished: int = 0
     busy_s: float = 0.0
     """Seconds in which engines rendered."""
+    waited_s: float = 0.0
+    """How long the task received last had waited in its queue."""
 
 
 class Topic:
@@ -147,6 +149,7 @@ class HeldTasks:
                 raise Rejected(f"task_id {task.task_id} already belongs to another request", field="task_id")
             if held is None:
                 self.tally.received += message.receive_count == 1
+                self.tally.waited_s = max(0.0, self._clock.now() - message.sent_at_s)
                 held = self._tasks[task.task_id] = Held(
                     task=task,
                     queue=message.queue,

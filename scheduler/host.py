@@ -219,7 +219,15 @@ class Host:
             figures |= {name: getattr(seen, name) for name in ("target", "serving", "draining", "visible")}
             figures |= {"booting": len(seen.booting_s), "in_flight": seen.in_flight, "running": seen.running}
             figures |= {"service_seconds": seen.service_s, "boot_seconds": seen.boot_s}
-        self._metrics.fleet.led(figures, events=events, is_held=bool(book.hold), passed_s=passed_s)
+            figures |= {"members": seen.members, "waited_seconds": seen.waited_s}
+        fleet = self._metrics.fleet
+        fleet.led(figures, events=events, is_held=bool(book.hold), passed_s=passed_s)
+        fleet.saw(
+            is_modifying=outcome.is_modifying,
+            drains_s=outcome.drains_s,
+            failed_steps=outcome.failed_steps,
+            passed_s=passed_s,
+        )
 
     def price(self) -> float:
         """Ask what this instance costs."""
@@ -356,6 +364,7 @@ class Host:
             busy_s=round(tally.busy_s, 1),
             service_s=self._held.pace.mean_s,
             idle_s=round(now_s - self._empty_since_s, 1),
+            waited_s=round(tally.waited_s, 1),
             ready_s=self._ready_s,
             settings_no=self._parts.watch.settings_no if self._parts else 0,
             leave_first=notices[0].detail if notices else "",

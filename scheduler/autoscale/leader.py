@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -10,7 +10,7 @@ import structlog
 
 from scheduler.autoscale import census, plan, survey
 from scheduler.autoscale.book import ACT_WITHIN_S, BUSY_TICK_S, LEASE_S, ONCE_LEASE_S, TICK_S, Book
-from scheduler.autoscale.fleets.port import Fleet, FleetView
+from scheduler.autoscale.fleets.port import Condition, Fleet, FleetView
 from scheduler.autoscale.plan import Facts, Plan
 from scheduler.autoscale.ports import Backlog, FleetState
 from scheduler.autoscale.protocol import Worker
@@ -37,6 +37,12 @@ class Outcome:
     leads: bool
     book: Book | None
     plan: Plan | None = None
+    is_modifying: bool = False
+    """Whether a change of the fleet's target was under way."""
+    drains_s: tuple[float, ...] = ()
+    """How long those took to consent who did so since the last tick."""
+    failed_steps: tuple[str, ...] = ()
+    """Steps of the plan that were not carried out."""
 
     @property
     def next_s(self) -> float:
@@ -81,6 +87,9 @@ class Leader:
         """The book's version and since when, on this clock, it has stood."""
         self._wrote: int | None = None
         self._growth = survey.Growth()
+        self._drains = survey.Drains()
+        self._is_modifying = False
+        self._drains_s: tuple[float, ...] = ()
         self._beats: dict[str, tuple[str, int, float]] = {}
         """For each worker its boot, its last heartbeat, and how long that has not changed over our own reads."""
         self._read_s: float | None = None
@@ -106,8 +115,15 @@ class Leader:
         if self._wrote is None:
             log.info("leading_the_fleet", after=before.leader, version=drawn.book.version)
         self._wrote = drawn.book.version
-        self._act(drawn, sent_s)
-        return Outcome(leads=True, book=drawn.book, plan=drawn)
+        failed = tuple(self._act(drawn, sent_s))
+        return Outcome(
+            leads=True,
+            book=drawn.book,
+            plan=drawn,
+            is_modifying=self._is_modifying,
+            drains_s=self._drains_s,
+            failed_steps=failed,
+        )
 
     def resign(self) -> None:
         """Let the next one lead without waiting for our lease to run out. Raises Unavailable."""
@@ -143,6 +159,8 @@ class Leader:
         except Unavailable as error:
             self._read_s = None
             return Plan(book=replace(before, hold=f"not everything could be read: {error.message}", reasons=()))
+        self._is_modifying = view.condition is Condition.MODIFYING
+        self._drains_s = self._drains.ended(workers)
         silent_s = self._listen(workers)
         book = self._growth.learn(replace(before, hold=""), workers, view)
         found = census.take(view, workers, silent_s, began_s=book.began_s, now_s=now_s)
@@ -209,8 +227,11 @@ class Leader:
 
     # acting
 
-    def _act(self, drawn: Plan, sent_s: float) -> None:
-        """Do what was written down, as long as the lease surely holds; what fails is met again at the next tick."""
+    def _act(self, drawn: Plan, sent_s: float) -> Iterator[str]:
+        """Do what was written down, as long as the lease surely holds; yield the names of the steps that failed.
+
+        What fails is met again at the next tick.
+        """
         for event in drawn.events:
             (log.error if event.is_alarm else log.info)(event.name, **event.fields)
         steps: list[tuple[str, Callable[[], object]]] = [
@@ -227,8 +248,10 @@ class Leader:
         for name, step in steps:
             if self._clock.monotonic() - sent_s > ACT_WITHIN_S:
                 log.warning("lead_too_slow", left_undone=name)
+                yield name
                 return
             try:
                 step()
             except Unavailable as error:
                 log.warning("fleet_step_failed", step=name, error=error.message)
+                yield name

@@ -59,6 +59,8 @@ class Report:
     """Mean GPU seconds of one task here; None before the first."""
     idle_s: float = 0.0
     """How long it has held nothing."""
+    waited_s: float = 0.0
+    """How long the task received last had waited in its queue."""
     ready_s: float | None = None
     """When an engine could first render, epoch seconds; None while none could."""
     settings_no: int = 0

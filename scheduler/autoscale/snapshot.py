@@ -38,6 +38,10 @@ class Snapshot:
     """For each member that has been launched and does not report yet: how long ago."""
     draining: int = 0
     """Workers that are on their way out and take no more work."""
+    members: int = 0
+    """Instances that EC2 shows and that are not ending."""
+    waited_s: float = 0.0
+    """How long the task that was received last had waited, the longest over the workers."""
 
     held_waiting_s: float | None = None
     """GPU seconds of `held_waiting`, by their classes; None when these are not known."""

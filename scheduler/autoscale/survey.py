@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scheduler.autoscale.book import Book
 from scheduler.autoscale.census import Census
 from scheduler.autoscale.fleets.port import FleetView
 from scheduler.autoscale.ports import QueueCounts
-from scheduler.autoscale.protocol import Worker
+from scheduler.autoscale.protocol import State, Worker
 from scheduler.autoscale.snapshot import Snapshot
 
 BOOT_WEIGHT = 0.3
@@ -52,6 +52,8 @@ def snapshot(
         serving=len(census.serving),
         booting_s=tuple(sorted([now_s - member.launched_s for member in census.booting] + unready)),
         draining=len(census.leaving) + len(census.ending) + len(census.silent) + len(census.unreported),
+        members=census.alive,
+        waited_s=max((worker.report.waited_s for worker in reporting), default=0.0),
         service_s=book.service_s,
         boot_s=book.boot_s,
         min_capacity=bounds.min_capacity,
@@ -62,6 +64,23 @@ def snapshot(
 def _held_waiting_s(reporting: Iterable[Worker]) -> float | None:
     told = [worker.report.waiting_s for worker in reporting if worker.report.waiting]
     return None if None in told else sum(filter(None, told))
+
+
+class Drains:
+    """How long those took to consent who were asked to go while this leader looked."""
+
+    def __init__(self) -> None:
+        self._asked_s: dict[tuple[str, int], float] = {}
+
+    def ended(self, workers: Sequence[Worker]) -> tuple[float, ...]:
+        """Return the seconds from DRAIN to DRAINED of each drain that has come to its end since the last call."""
+        before = self._asked_s
+        self._asked_s = {
+            (worker.instance_id, worker.drain_no): worker.since_s for worker in workers if worker.state is State.DRAIN
+        }
+        drained = [worker for worker in workers if worker.state is State.DRAINED]
+        asked_s = [(worker, before.get((worker.instance_id, worker.drain_no))) for worker in drained]
+        return tuple(max(0.0, worker.since_s - at_s) for worker, at_s in asked_s if at_s is not None)
 
 
 class Growth:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+DRAIN_S = (5, 10, 20, 40, 60, 120, 300, 600)
 GAUGES = {
     "wanted": "Workers that the policy wants",
     "target": "The fleet's target",
@@ -15,6 +16,8 @@ GAUGES = {
     "visible": "Messages that wait in the queues",
     "in_flight": "Messages that somebody holds",
     "running": "Tasks that workers report as running",
+    "members": "Instances that EC2 shows and that are not ending",
+    "waited_seconds": "How long the task that was received last had waited, the longest over the workers",
     "service_seconds": "GPU seconds of a task over the whole fleet, as measured",
     "boot_seconds": "From launch to readiness, as measured",
 }
@@ -38,6 +41,15 @@ class FleetMetrics:
         self._idle_s = counter(
             "idle_worker_seconds", "Seconds that serving workers rendered nothing, while this host led"
         )
+        self._modifying_s = counter("modifying_seconds", "Seconds in which a change of the target was under way")
+        self._failed_steps = counter("failed_steps", "Steps of a plan that AWS did not carry out", "step")
+        self._drain_s = Histogram(
+            "drain_seconds",
+            "From being asked to go to consent",
+            namespace="sd_scheduler_fleet",
+            registry=registry,
+            buckets=DRAIN_S,
+        )
         self.notices = counter("notices", "What EC2 announced about this host", "kind")
 
     def led(self, figures: Mapping[str, float], *, events: Iterable[str], is_held: bool, passed_s: float) -> None:
@@ -50,6 +62,16 @@ class FleetMetrics:
         for event in events:
             self._events.labels(event).inc()
         self._idle_s.inc(passed_s * max(0.0, figures.get("serving", 0) - figures.get("running", 0)))
+
+    def saw(
+        self, *, is_modifying: bool, drains_s: Iterable[float], failed_steps: Iterable[str], passed_s: float
+    ) -> None:
+        """Count what was seen since the decision before, and what of this one AWS did not carry out."""
+        self._modifying_s.inc(passed_s if is_modifying else 0.0)
+        for seconds in drains_s:
+            self._drain_s.observe(seconds)
+        for step in failed_steps:
+            self._failed_steps.labels(step).inc()
 
     def follows(self) -> None:
         """Show that another leads."""

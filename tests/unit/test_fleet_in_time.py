@@ -156,6 +156,22 @@ def test_one_that_never_reports_counts_once_however_often_its_record_cannot_be_w
     assert (len(world.fleet.alive), book.unreported) == (1, 1)
 
 
+def test_a_step_that_fails_is_told_and_done_at_the_next_tick(wishes, monkeypatch):
+    world = World(policy=wishes)
+    wishes.wanted = 1
+    set_target = world.fleet.set_target
+
+    def refused(_capacity: int) -> None:
+        raise Unavailable("request limit exceeded")
+
+    monkeypatch.setattr(world.fleet, "set_target", refused)
+    assert world.outsider.tick().failed_steps == ("target",)
+    monkeypatch.setattr(world.fleet, "set_target", set_target)
+    assert world.outsider.tick().failed_steps == ()
+    assert world.fleet.target == 1
+    assert world.outsider.tick().is_modifying
+
+
 def test_a_registry_that_is_lost_costs_nobody_anything(wishes):
     world = World(policy=wishes)
     wishes.wanted = 4

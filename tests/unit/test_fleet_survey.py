@@ -10,7 +10,7 @@ from scheduler.autoscale.book import Book
 from scheduler.autoscale.fleets.port import Condition, FleetView, Life, Member
 from scheduler.autoscale.ports import QueueCounts
 from scheduler.autoscale.protocol import Report, State, Worker
-from scheduler.autoscale.survey import Bounds, Growth, snapshot
+from scheduler.autoscale.survey import Bounds, Drains, Growth, snapshot
 
 NOW_S = 1_900_000_000.0
 
@@ -98,3 +98,20 @@ def test_an_instance_that_boots_again_is_another_worker():
     book = growth.learn(Book(), [worker(received=10)], view("i-1"))
     book = growth.learn(book, [replace(worker(received=3), boot_id="boot-2")], view("i-1"))
     assert book.received_total == 3
+
+
+def test_a_drain_lasts_from_being_asked_to_consent_and_is_told_once():
+    drains = Drains()
+    asked = replace(worker(state=State.DRAIN), drain_no=1, since_s=NOW_S)
+    consented = replace(asked, state=State.DRAINED, since_s=NOW_S + 12)
+    assert drains.ended([asked]) == ()
+    assert drains.ended([consented]) == (12.0,)
+    assert drains.ended([consented]) == ()
+    assert drains.ended([replace(consented, drain_no=2)]) == (), "one whose beginning was not seen"
+
+
+def test_what_a_fleet_keeps_at_least_or_most_is_a_bound():
+    group = replace(view("i-1"), min_size=2, max_size=5)
+    assert Bounds(min_capacity=0, max_capacity=9).within(group) == Bounds(min_capacity=2, max_capacity=5)
+    assert Bounds(min_capacity=3, max_capacity=4).within(group) == Bounds(min_capacity=3, max_capacity=4)
+    assert Bounds(min_capacity=0, max_capacity=1).within(group) == Bounds(min_capacity=2, max_capacity=2)

@@ -33,6 +33,7 @@ FAMILIES = {
     "gpu_duty_ratio",
     "gpu_cost_usd",
     *(f"fleet_{name}" for name in (*GAUGES, "leads", "held", "ticks", "events", "idle_worker_seconds", "notices")),
+    *(f"fleet_{name}" for name in ("modifying_seconds", "failed_steps", "drain_seconds")),
 }
 
 
@@ -163,3 +164,12 @@ def test_only_who_leads_shows_the_fleets_figures():
     assert shown is not None
     assert math.isnan(shown)
     assert value(metrics, "fleet_leads") == 0
+
+
+def test_what_a_change_of_the_fleet_costs_is_counted():
+    metrics = Metrics()
+    for is_modifying in (True, True, False):
+        metrics.fleet.saw(is_modifying=is_modifying, drains_s=[12.0], failed_steps=["target"], passed_s=5.0)
+    assert value(metrics, "fleet_modifying_seconds_total") == 10
+    assert value(metrics, "fleet_drain_seconds_sum") == 36
+    assert value(metrics, "fleet_failed_steps_total", step="target") == 3
