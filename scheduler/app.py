@@ -30,13 +30,14 @@ from scheduler.domain.errors import AccessDenied, ConfigError, Unavailable
 from scheduler.domain.keys import address
 from scheduler.domain.pace import MOST_AHEAD
 from scheduler.domain.ports import Engine
+from scheduler.domain.routing import Routes
 from scheduler.domain.skew import SkewBounds
 from scheduler.held import HeldTasks
 from scheduler.host import Host, Leaving, forever
 from scheduler.intake import Intake
 from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
 from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, VisibilityKeeper
-from scheduler.loops.lane import Lane
+from scheduler.loops.lane import Lane, is_served
 from scheduler.loops.prepare import ByteBudget, PrepareLoop
 from scheduler.loops.receive import ReceiveLoop, Turns
 from scheduler.loops.render import RenderLoop
@@ -102,7 +103,10 @@ class Scheduler:
         self._metrics = Metrics()
         self._held = HeldTasks(self._clock)
         self._skew = SkewBounds()
-        self._lanes = [Lane(engine, self._held, self._clock) for engine in engines]
+        self._routes = Routes(engines)
+        self._lanes = [
+            Lane(engine, self._held, self._clock, is_for=partial(self._routes.leads_to, engine)) for engine in engines
+        ]
         self._intake = Intake()
         self._host = Host(
             settings,
@@ -254,6 +258,8 @@ class Scheduler:
             tasks=tasks,
             images=S3ImageStore(clients.s3, self._settings.aws.s3_bucket),
             queues=queues,
+            routes=self._routes,
+            is_up=partial(is_served, self._lanes),
             clock=self._clock,
             metrics=self._metrics,
             stop=self._stop,

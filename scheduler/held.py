@@ -36,6 +36,7 @@ CLAIMED = frozenset({State.PREPARING, State.READY, State.RUNNING, State.FINISHIN
 DEEPEN_S = 0.2
 """How long a task at most waits for others of the loaded checkpoint to come in before it makes the engine switch."""
 Title = Callable[[str | None], str | None]
+Choice = Callable[[Task], bool]
 LOOK_AHEAD = 64
 """How many waiting tasks are looked at for the loaded checkpoint; bounds the work of one choice."""
 
@@ -171,14 +172,14 @@ class HeldTasks:
             held = self._tasks.get(task_id)
             return held is not None and (held.claim is not None or held.state is State.DELETING)
 
-    def pick(self, title: Title, loaded: str | None) -> Held | None:
+    def pick(self, title: Title, loaded: str | None, is_for: Choice = lambda _: True) -> Held | None:
         """Take the waiting task that should run next into PREPARING, or return None.
 
-        `title` gives the engine's title of a checkpoint's name; `loaded` is the title that will be loaded then. While
+        Only such tasks come into question as `is_for` lets through. `title` gives the engine's title of a checkpoint's name; `loaded` is the title that will be loaded then. While
         more tasks are just coming in, one that would have to load another checkpoint waits for them a moment.
         """
         with self.lock:
-            waiting = [held for held in self._tasks.values() if held.state is State.WAITING]
+            waiting = [held for held in self._tasks.values() if held.state is State.WAITING and is_for(held.task)]
             waiting = sorted(waiting, key=lambda held: held.queue)[:LOOK_AHEAD]
             index = choose(
                 [(held.queue, title(held.wanted), held.received_s) for held in waiting],
@@ -253,12 +254,12 @@ class HeldTasks:
         with self.lock:
             return list(held.messages.values())
 
-    def in_hand(self, title: Title, loaded: Iterable[str | None]) -> InHand:
-        """Return how much there is to render yet, for engines that have the titles `loaded`."""
+    def in_hand(self, title: Title, loaded: Iterable[str | None], is_for: Choice = lambda _: True) -> InHand:
+        """Return how much there is to render yet, for engines that have the titles `loaded` and run what `is_for` says."""
         with self.lock:
             now = self._clock.monotonic()
             seconds, waiting, unstarted, titles = 0.0, 0, 0, set(loaded) - {None}
-            for held in self._tasks.values():
+            for held in filter(lambda held: is_for(held.task), self._tasks.values()):
                 if held.state in UNSTARTED or held.state is State.RUNNING:
                     expected = self.pace.expected_s(held.work) or 0.0
                     done = now - held.since_s if held.state is State.RUNNING else 0.0

@@ -32,8 +32,9 @@ from scheduler.domain.errors import (
 from scheduler.domain.keys import image_key
 from scheduler.domain.ports import Clock, ImageStore, MessageQueue, Output, TaskStore
 from scheduler.domain.retry import FIRST_LACKING_S, Fail, backoff_s, decide
+from scheduler.domain.routing import Routes
 from scheduler.domain.surprises import Surprises
-from scheduler.domain.task import Claim, Failure, Message, Result, Task, TaskType, Timings
+from scheduler.domain.task import Claim, Failure, Message, Result, Task, Timings
 from scheduler.held import Held, HeldTasks, State
 from scheduler.observe.metrics import Metrics
 from scheduler.stop import StopSignal
@@ -43,8 +44,6 @@ from scheduler.wire.recognise import recognise
 log = structlog.get_logger()
 T = TypeVar("T")
 
-RUNTIMES = frozenset({None, "sdwebui", "legacy"})
-"""The runtimes that the engines here serve."""
 MISSING_RECORD_S = 300.0
 """A reference whose record is absent may just be early; after this long it is refused."""
 MAX_UNSTARTED_S = 600.0
@@ -78,18 +77,24 @@ class TaskProcessor:
         tasks: TaskStore,
         images: ImageStore,
         queues: Sequence[MessageQueue],
+        routes: Routes,
         clock: Clock,
         metrics: Metrics,
         stop: StopSignal,
+        is_up: Callable[[Task], bool] = lambda _: True,
         cost: Callable[[float], Decimal | None] = lambda _: None,
     ) -> None:
-        """`cost` gives what so many seconds of an engine cost in US dollars, None where no price is known."""
+        """`is_up` tells whether a task's engine may start it in a while; `cost` gives what so many seconds of an engine
+        cost in US dollars, None where no price is known.
+        """
         self._terms = terms
         self._cost = cost
         self._held = held
         self._tasks = tasks
         self._images = images
         self._queues = queues
+        self._routes = routes
+        self._is_up = is_up
         self._clock = clock
         self._metrics = metrics
         self._stop = stop
@@ -180,8 +185,10 @@ class TaskProcessor:
             raise
 
     def _take_in(self, task: Task, message: Message) -> None:
-        if _lacks_runtime(task) and message.receive_count < MOST_LACKING:
-            log.info("task_lacks_runtime", task_id=task.task_id, runtime=task.runtime, task_type=task.task_type.value)
+        lacks = self._routes.runtime(task) is None
+        if (lacks and message.receive_count < MOST_LACKING) or not self._is_up(task):
+            event = "task_lacks_runtime" if lacks else "task_lacks_engine"
+            log.info(event, task_id=task.task_id, runtime=task.runtime, task_type=task.task_type.value)
             self._put_back([message], backoff_s(message.receive_count, FIRST_LACKING_S), reason="runtime")
             return
         try:
@@ -194,7 +201,7 @@ class TaskProcessor:
 
     def require_runtime(self, held: Held) -> None:
         """Raise Rejected for a task that nobody could run, however often it was delivered: that is its end."""
-        if _lacks_runtime(held.task):
+        if self._routes.runtime(held.task) is None:
             wanted = held.task.runtime or held.task.task_type.value
             raise Rejected(
                 f"no worker that could run {wanted} took it in {held.receive_count} deliveries",
@@ -534,10 +541,6 @@ class TaskProcessor:
             if times:
                 self.set_trouble(held.task.task_id, None)
                 held.why = ""
-
-
-def _lacks_runtime(task: Task) -> bool:
-    return task.runtime not in RUNTIMES or task.task_type is TaskType.PIPELINE
 
 
 def _failed_at_s(record: Mapping[str, Any]) -> float | None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
 from fakes import FakeAnswer, FakeClock, FakeEngine, FakeImageStore, FakeQueue, FakeTaskStore
 
 from scheduler.domain.ports import PreparedRun
+from scheduler.domain.routing import Routes
 from scheduler.held import Held, HeldTasks, State, Topic
 from scheduler.intake import Intake
 from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
 from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, VisibilityKeeper
-from scheduler.loops.lane import Lane
+from scheduler.loops.lane import Lane, is_served
 from scheduler.loops.prepare import ByteBudget, PrepareLoop
 from scheduler.loops.receive import ReceiveLoop, Turns
 from scheduler.loops.render import SLOW_END_S, RenderLoop
@@ -181,7 +183,8 @@ class Worker:
         for topic in (self.held.room, self.held.choice, self.held.offered):
             _make_patient(topic, clock)
         self.budget = PatientBudget(memory_bytes, clock)
-        self.lanes = [Lane(each, self.held, clock) for each in self.engines]
+        routes = Routes(self.engines)
+        self.lanes = [Lane(each, self.held, clock, is_for=partial(routes.leads_to, each)) for each in self.engines]
         self.lane = self.lanes[0]
         for lane in self.lanes:
             lane.set_ready(ready=True)
@@ -195,6 +198,8 @@ class Worker:
             tasks=records,
             images=Journalled(self.images, "images", self.journal),
             queues=ports,
+            routes=routes,
+            is_up=partial(is_served, self.lanes),
             metrics=self.metrics,
             stop=self.stop,
             cost=lambda gpu_s: None if self.usd_per_second is None else Decimal(str(gpu_s)) * self.usd_per_second,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 
+from scheduler.domain.routing import Routes
 from scheduler.domain.task import Task, TaskType
 from scheduler.engines.sdwebui_payload import draft
 from scheduler.local.standin import forms
-from scheduler.task_processor import RUNTIMES
 from scheduler.wire.json_body import shorten
 
 KNOWN = {
@@ -19,12 +19,14 @@ KNOWN = {
 """The fields of A1111 1.10; the engine itself ignores others without a word."""
 
 
-def check(task: Task, *, max_pixels: int) -> list[str]:
+def check(task: Task, *, routes: Routes, max_pixels: int) -> list[str]:
     """Return warnings. Raises Rejected for what a worker of this configuration would refuse."""
-    if task.task_type is TaskType.PIPELINE or task.runtime not in RUNTIMES:
-        what = "a pipeline" if task.task_type is TaskType.PIPELINE else f"the runtime {shorten(task.runtime)}"
-        served = ", ".join(sorted(name for name in RUNTIMES if name))
+    if routes.runtime(task) is None:
+        what = f"the runtime {shorten(task.runtime)}" if task.runtime else f"the task type {task.task_type}"
+        served = ", ".join(routes.runtimes)
         return [f"no worker of this configuration runs {what}, so the task may wait for ever; served are {served}"]
+    if task.task_type is TaskType.PIPELINE:
+        return []
     checked = draft(task.task_type, task.payload, seed_key="", max_pixels=max_pixels)
     return [*unknown_fields(task), *checked.warnings]
 

@@ -20,7 +20,10 @@ from scheduler.cli.task_check import check
 from scheduler.cli.task_request import build_message, read_message
 from scheduler.cli.task_show import print_record
 from scheduler.cli.task_wait import EndWait
+from scheduler.config import Settings
+from scheduler.domain.routing import Routes
 from scheduler.domain.task import Task
+from scheduler.engines.build import build_engines
 from scheduler.session import Session, open_session
 from scheduler.submission import Submitted, submit
 from scheduler.wire.recognise import recognise
@@ -81,7 +84,7 @@ def submit_command(  # noqa: PLR0917 - click passes every option
         else build_message(prompt or "", image=image, checkpoint=checkpoint, settings=settings, max_pixels=max_pixels)
     )
     message.setdefault("task_id", task_id or str(uuid.uuid4()))
-    warnings = _checked(message, max_pixels=max_pixels)
+    warnings = _checked(message, configured)
     if wait or not as_json:
         for warning in warnings:
             click.secho(f"warning: {warning}", err=True, fg="yellow")
@@ -99,9 +102,11 @@ def submit_command(  # noqa: PLR0917 - click passes every option
     _tell(submitted, warnings, as_json=as_json)
 
 
-def _checked(message: Mapping[str, Any], *, max_pixels: int) -> list[str]:
+def _checked(message: Mapping[str, Any], settings: Settings) -> list[str]:
     task = recognise(json.dumps(message))
-    return check(task, max_pixels=max_pixels) if isinstance(task, Task) else []
+    if not isinstance(task, Task):
+        return []
+    return check(task, routes=Routes(build_engines(settings)), max_pixels=settings.scheduler.max_pixels)
 
 
 def _submit(session: Session, message: Mapping[str, Any], *, look_up: str) -> Submitted:

@@ -67,6 +67,11 @@ class Engine(Protocol):
     """
 
     name: str
+    runtimes: frozenset[str]
+    """The names by which tasks ask for it, never empty; case matters."""
+
+    def can_run(self, task: Task) -> bool:
+        """Tell whether it is of the kind that runs such tasks, whatever runtime they name."""
 
     def probe(self) -> None:
         """Raise EngineDown unless the engine can take a request now; refresh what is known of its models."""

@@ -18,6 +18,7 @@ from scheduler.domain.errors import (
     EngineLost,
     Fatal,
     Interrupted,
+    Rejected,
     SchedulerError,
     Transient,
 )
@@ -59,10 +60,12 @@ class SdWebUiEngine:
         *,
         clock: Clock,
         max_pixels: int,
+        runtimes: frozenset[str] = frozenset({"sdwebui", "legacy"}),
         restart_command: Sequence[str] = (),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.name = name
+        self.runtimes = runtimes
         self._client = client
         self._clock = clock
         self._max_pixels = max_pixels
@@ -76,6 +79,10 @@ class SdWebUiEngine:
         self._may_be_busy = True
         self._loaded: str | None = None
         self._posts = 0
+
+    def can_run(self, task: Task) -> bool:
+        """See the port."""
+        return task.task_type is not TaskType.PIPELINE
 
     # what the engine is and has
 
@@ -111,6 +118,9 @@ class SdWebUiEngine:
 
     def prepare(self, task: Task, *, seed_key: str) -> PreparedRun:
         """See the port."""
+        if not self.can_run(task):
+            said = f"the runtime {task.runtime or self.name} is an SD WebUI, which runs no {task.task_type}"
+            raise Rejected(said, field="task_type")
         made = draft(task.task_type, task.payload, seed_key=seed_key, max_pixels=self._max_pixels)
         checkpoint = sampler = None
         if task.task_type in _RENDERS:

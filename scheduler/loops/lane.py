@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 
 from scheduler.domain.ports import Clock, Engine
+from scheduler.domain.task import Task
 from scheduler.held import Held, HeldTasks, State
+
+
+def is_served(lanes: Sequence[Lane], task: Task) -> bool:
+    """Tell whether to hold a task: an engine for it is ready, or none is at all, when nothing more is received anyway."""
+    ready = [lane for lane in lanes if lane.is_ready]
+    return not ready or any(lane.is_for(task) for lane in ready)
 
 
 class Lane:
@@ -14,8 +22,12 @@ class Lane:
     In line are the tasks chosen for the engine and not yet taken by it: claimed and ready, or being claimed.
     """
 
-    def __init__(self, engine: Engine, held: HeldTasks, clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, held: HeldTasks, clock: Clock, *, is_for: Callable[[Task], bool] = lambda _: True
+    ) -> None:
+        """`is_for` tells which tasks the engine may run."""
         self.engine = engine
+        self.is_for = is_for
         self._held = held
         self._clock = clock
         self._ready: deque[Held] = deque()
@@ -47,7 +59,7 @@ class Lane:
             if not self.is_ready or self._in_line >= self._held.pace.ahead():
                 return None
             self._in_line += 1
-        held = self._held.pick(self.engine.title, self.title_after_line())
+        held = self._held.pick(self.engine.title, self.title_after_line(), self.is_for)
         if held is None:
             self.leave()
         else:

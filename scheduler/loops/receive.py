@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from scheduler.domain.errors import AccessDenied, Unavailable
-from scheduler.domain.pace import ask_for
+from scheduler.domain.pace import WINDOW_TASKS, ask_for
 from scheduler.domain.ports import Clock, MessageQueue
 from scheduler.domain.retry import backoff_s
 from scheduler.held import HeldTasks
@@ -158,15 +158,28 @@ class ReceiveLoop:
         ready = [lane for lane in self._lanes if lane.is_ready]
         if not ready or self._processor.trouble or self._skewed() or not self._turns.may_receive(self._index):
             return 0
-        title = ready[0].engine.title
-        in_hand = self._held.in_hand(title, [lane.title_after_line() for lane in ready])
+        kinds = {
+            lane.engine.runtimes: [one for one in ready if one.engine.runtimes == lane.engine.runtimes]
+            for lane in ready
+        }
+        return max(0, *(self._room_for(lanes, others=len(ready) - len(lanes)) for lanes in kinds.values()))
+
+    def _room_for(self, lanes: Sequence[Lane], *, others: int) -> int:
+        """Return how many messages to ask for, for engines of one kind.
+
+        What comes may be for other engines beside them: of that no more is held than may wait for a checkpoint.
+        """
+        title, is_for = lanes[0].engine.title, lanes[0].is_for
+        in_hand = self._held.in_hand(title, [lane.title_after_line() for lane in lanes], is_for)
+        others_waiting = self._held.in_hand(title, [], lambda task: not is_for(task)).waiting if others else 0
         with self._held.lock:
             mean_s, target_s = self._held.pace.mean_s, self._held.pace.target_s()
-        return ask_for(
+        wanted = ask_for(
             in_hand,
             mean_s=mean_s,
             target_s=target_s,
-            engines=len(ready),
+            engines=len(lanes),
             most=self._most,
             last_full=self._last_full,
         )
+        return min(wanted, WINDOW_TASKS * others - others_waiting) if others else wanted

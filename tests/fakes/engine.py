@@ -15,7 +15,7 @@ from fakes.clock import FakeClock
 from fakes.faults import Faults
 from scheduler.domain.errors import DeadlineExceeded, EngineDown, Interrupted, Rejected
 from scheduler.domain.ports import Output, PreparedRun
-from scheduler.domain.task import EngineImage, Progress, Task
+from scheduler.domain.task import EngineImage, Progress, Task, TaskType
 
 SEED_RANGE = 2**31
 PATIENCE_S = 30.0
@@ -46,6 +46,8 @@ class FakeEngine:
         clock: FakeClock,
         *,
         name: str = "fake",
+        runtimes: frozenset[str] = frozenset({"sdwebui", "legacy"}),
+        task_types: frozenset[TaskType] = frozenset(TaskType) - {TaskType.PIPELINE},
         titles: tuple[str, ...] = ("first.safetensors [11aa]", "second.safetensors [22bb]"),
         render_s: float = 1.0,
         can_restart: bool = False,
@@ -59,6 +61,8 @@ class FakeEngine:
         self._interrupted: PreparedRun | None = None
         self._is_held = False
         self.name = name
+        self.runtimes = runtimes
+        self.task_types = task_types
         self.render_s = render_s
         self.is_up = True
         self.faults = Faults()
@@ -84,6 +88,9 @@ class FakeEngine:
             if not self._changed.wait_for(lambda: self._running is not None, timeout_s) or self._running is None:
                 raise TimeoutError(f"nothing renders after {timeout_s} s")
             return self._running
+
+    def can_run(self, task: Task) -> bool:
+        return task.task_type in self.task_types
 
     def probe(self) -> None:
         with self.faults.around("probe"):
