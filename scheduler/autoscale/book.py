@@ -80,16 +80,23 @@ class Book:
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> Book:
         """Return the item that `to_json` gave; fields that later versions added are left out."""
-        known = {name: value for name, value in item.items() if name in cls.__dataclass_fields__}
-        book = cls(**known)
+        book = cls(**_known(cls, item))
         batch: Any = item.get("batch")
         snapshot: Any = item.get("snapshot")
         return replace(
             book,
             reasons=tuple(book.reasons),
-            batch=None if batch is None else Batch(**batch | {"instance_ids": tuple(batch["instance_ids"])}),
-            snapshot=None if snapshot is None else Snapshot(**snapshot | {"booting_s": tuple(snapshot["booting_s"])}),
+            batch=None
+            if batch is None
+            else Batch(**_known(Batch, batch) | {"instance_ids": tuple(batch["instance_ids"])}),
+            snapshot=None
+            if snapshot is None
+            else Snapshot(**_known(Snapshot, snapshot) | {"booting_s": tuple(snapshot["booting_s"])}),
         )
+
+
+def _known(of: type[Any], item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in item.items() if name in of.__dataclass_fields__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

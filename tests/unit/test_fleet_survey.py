@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 from scheduler.autoscale import census
-from scheduler.autoscale.book import Book
+from scheduler.autoscale.book import Batch, Book
 from scheduler.autoscale.fleets.port import Condition, FleetView, Life, Member
 from scheduler.autoscale.ports import QueueCounts
 from scheduler.autoscale.protocol import Report, State, Worker
@@ -115,3 +116,18 @@ def test_what_a_fleet_keeps_at_least_or_most_is_a_bound():
     assert Bounds(min_capacity=0, max_capacity=9).within(group) == Bounds(min_capacity=2, max_capacity=5)
     assert Bounds(min_capacity=3, max_capacity=4).within(group) == Bounds(min_capacity=3, max_capacity=4)
     assert Bounds(min_capacity=0, max_capacity=1).within(group) == Bounds(min_capacity=2, max_capacity=2)
+
+
+def test_a_decision_of_a_later_version_can_be_read_by_this_one():
+    seen = snapshot(
+        census.Census(),
+        view("i-1"),
+        QueueCounts(visible=1, delayed=0, in_flight=0),
+        Book(),
+        Bounds(min_capacity=0, max_capacity=4),
+        now_s=NOW_S,
+    )
+    book = Book(version=3, snapshot=seen, batch=Batch(instance_ids=("i-1",), before=2, after=1))
+    item = json.loads(json.dumps(book.to_json()))
+    later = item | {"moon": "full", "snapshot": item["snapshot"] | {"tide": 1}, "batch": item["batch"] | {"omen": "x"}}
+    assert Book.from_json(later) == book

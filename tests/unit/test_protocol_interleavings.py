@@ -157,9 +157,13 @@ class Search:
 
     def run(self) -> Search:
         todo = deque([World(None, leaders=(None,) * self.rules.leaders)])
+        met: set[World] = set()
         while todo:
             world = todo.popleft()
             for following in self._steps(world):
+                if following in met:
+                    continue
+                met.add(following)
                 if (known := normal(following)) not in self.seen:
                     self.seen.add(known)
                     todo.append(known)
