@@ -13,10 +13,23 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from scheduler import config_syntax as syntax
 from scheduler.config_file import Entry, IniFile, expand, parse, plain
-from scheduler.config_sections import SECTIONS, Autoscaling, Aws, Scheduler, SdApi, Section, bounds, is_list, is_secret
+from scheduler.config_sections import (
+    SECTIONS,
+    Autoscaling,
+    Aws,
+    Engines,
+    Scheduler,
+    SdApi,
+    Section,
+    bounds,
+    is_list,
+    is_secret,
+)
 from scheduler.domain.errors import ConfigError
 
 PREFIX = "SCHEDULER_"
@@ -27,6 +40,8 @@ _LAST = sys.maxsize
 """The line of what stands on none: it is reported after what does."""
 
 _KEYS = {(section, key): info for section, model in SECTIONS.items() for key, info in model.model_fields.items()}
+_OPEN = {section: model.open for section, model in SECTIONS.items() if model.open is not None}
+"""What any key means in the sections whose keys are names that the user gives."""
 _ALIASES = {(section, name): key for section, model in SECTIONS.items() for name, key in model.also.items()}
 _NOBODYS = ("sqs_queue_url", "s3_bucket")
 """Keys of [aws] whose example names an account, or a bucket, that is nobody's."""
@@ -50,6 +65,7 @@ class Settings:
 
     aws: Aws
     sd_api: SdApi
+    engines: Engines
     scheduler: Scheduler
     autoscaling: Autoscaling
     file: Path | None
@@ -93,7 +109,7 @@ class _Faults:
         self._found.append((line, f"{source}: {what}"))
 
     def add_value(self, section: str, key: str, given: _Given, what: str) -> None:
-        shown = "***" if is_secret(_KEYS[section, key]) else _quoted(given.text)
+        shown = "***" if is_secret(_info(section, key)) else _quoted(given.text)
         self.add(given.source, f"[{section}] {given.name} = {shown}: {what}", line=given.line)
 
     def in_order(self) -> list[str]:
@@ -120,13 +136,21 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     file = wanted if ini else None
     aws = _section("aws", Aws, given, environ, faults, file=file)
     sd_api = _section("sd_api", SdApi, given, environ, faults, file=file)
+    engines = _section("engines", Engines, given, environ, faults, file=file)
     scheduler = _section("scheduler", Scheduler, given, environ, faults, file=file)
     autoscaling = _section("autoscaling", Autoscaling, given, environ, faults, file=file)
     problems = faults.in_order()
-    if problems or aws is None or sd_api is None or scheduler is None or autoscaling is None:
+    if problems or not (aws and sd_api and engines and scheduler and autoscaling):
         raise ConfigError(problems)
-    sources = MappingProxyType({key: value.source for key, value in given.items()})
-    return Settings(aws=aws, sd_api=sd_api, scheduler=scheduler, autoscaling=autoscaling, file=file, sources=sources)
+    return Settings(
+        aws=aws,
+        sd_api=sd_api,
+        engines=engines,
+        scheduler=scheduler,
+        autoscaling=autoscaling,
+        file=file,
+        sources=MappingProxyType({key: value.source for key, value in given.items()}),
+    )
 
 
 def effective(settings: Settings) -> list[Shown]:
@@ -145,7 +169,7 @@ def template() -> str:
     for section, model in SECTIONS.items():
         lines += ["", "", *_comment(model.about), f"[{section}]"]
         for key, value in _samples(model).items():
-            is_required = _KEYS[section, key].is_required()
+            is_required = _info(section, key).is_required()
             meaning = _meaning(section, key) + (" The value is an example: write your own." if is_required else "")
             lines += ["", *_comment(meaning), f"{'' if is_required else '#'}{key} = {value}".rstrip()]
     return "\n".join(lines) + "\n"
@@ -162,8 +186,9 @@ def markdown_table() -> str:
     lines = ["| section | key | default | meaning |", "|---|---|---|---|"]
     for section, model in SECTIONS.items():
         for key, value in _samples(model).items():
-            default = "(required)" if _KEYS[section, key].is_required() else f"`{value}`" if value else "(empty)"
-            lines.append(f"| {section} | {key} | {default} | {_meaning(section, key)} |")
+            default = "(required)" if _info(section, key).is_required() else f"`{value}`" if value else "(empty)"
+            name, default = ("NAME", "(none)") if section in _OPEN else (key, default)
+            lines.append(f"| {section} | {name} | {default} | {_meaning(section, key)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -198,7 +223,10 @@ def _from_file(ini: IniFile, file: Path, faults: _Faults) -> _GivenKeys:
             continue
         place = (entry.section, _ALIASES.get((entry.section, entry.key), entry.key))
         source = f"{file}:{entry.line}"
-        if place not in _KEYS:
+        if entry.section in _OPEN and not syntax.RUNTIME.fullmatch(entry.key):
+            right = "expected letters, digits, '.', '_' and '-', at most 64, a letter or digit first"
+            faults.add(source, f"[{entry.section}] {plain(entry.key)} is no runtime's name: {right}", line=entry.line)
+        elif place not in _KEYS and entry.section not in _OPEN:
             what = f"[{entry.section}] {plain(entry.key)} is no key; {_home(*place)}"
             faults.add(source, what, line=entry.line)
         elif place in given:
@@ -216,7 +244,7 @@ def _from_file(ini: IniFile, file: Path, faults: _Faults) -> _GivenKeys:
 def _own_lines(entry: Entry, place: tuple[str, str], faults: _Faults, source: str) -> str:
     """Return the entry's value, without following lines that are part of it by a slip of indentation alone."""
     first, _, rest = entry.value.partition("\n")
-    if not rest or (is_list(_KEYS[place]) and "=" not in rest):
+    if not rest or (is_list(_info(*place)) and "=" not in rest):
         return entry.value
     what = "the next line is indented, which makes it part of this value; remove its indentation"
     faults.add(source, f"[{entry.section}] {entry.key}: {what}", line=entry.line)
@@ -227,6 +255,10 @@ def _from_environment(environ: Mapping[str, str], faults: _Faults) -> _GivenKeys
     given: _GivenKeys = {}
     for variable, text in sorted(environ.items()):
         if not variable.upper().startswith(PREFIX) or variable == FILE_VARIABLE:
+            continue
+        section, _, name = variable.removeprefix(PREFIX).partition("_")
+        if section.lower() in _OPEN and name:
+            given[section.lower(), name] = _Given(name=name, text=text, source=variable)
             continue
         if variable.upper() not in _VARIABLES:
             faults.add(variable, f"is no setting; {_nearest(variable, (*_VARIABLES, FILE_VARIABLE), '{}')}")
@@ -246,9 +278,7 @@ def _section(
     """Validate one section; None when it has faults. With no `file` a missing key is not reported again."""
     texts: dict[str, str] = {}
     spoiled: set[str] = set()
-    for key in model.model_fields:
-        if (value := given.get((name, key))) is None:
-            continue
+    for key, value in ((key, value) for (section, key), value in given.items() if section == name):
         # What comes from the environment went through a shell's expansion already, and is taken as it is.
         texts[key], wrong = expand(value.text, environ) if value.line != _LAST else (value.text, [])
         for what in wrong:
@@ -277,8 +307,13 @@ def _section(
 
 def _what_is_right(section: str, key: str, detail: ErrorDetails, text: str) -> str:
     said = detail.get("ctx", {}).get("error")
-    right = str(said) if isinstance(said, ValueError) else f"expected {bounds(_KEYS[section, key])}"
+    right = str(said) if isinstance(said, ValueError) else f"expected {bounds(_info(section, key))}"
     return f"{right} (a comment needs a line of its own)" if re.search(r"\s[#;]", text) else right
+
+
+def _info(section: str, key: str) -> FieldInfo:
+    """Return what is known of a key that its section has or lets the user name."""
+    return _KEYS.get((section, key)) or _OPEN[section]
 
 
 def _home(section: str, key: str) -> str:
@@ -307,11 +342,11 @@ def _samples(model: type[Section]) -> dict[str, str]:
     examples = {
         key: info.examples[0] for key, info in model.model_fields.items() if info.is_required() and info.examples
     }
-    return model.model_validate(examples).shown()
+    return model.model_validate(examples | model.example).shown()
 
 
 def _meaning(section: str, key: str) -> str:
-    info = _KEYS[section, key]
+    info = _info(section, key)
     parts = [info.description or ""]
     if limits := bounds(info):
         parts.append(f"{limits.capitalize()}.")

@@ -32,6 +32,7 @@ Flag = Annotated[bool, BeforeValidator(syntax.flag), PlainSerializer(lambda flag
 Steps = Annotated[
     tuple[tuple[int, int], ...], BeforeValidator(syntax.steps), PlainSerializer(syntax.shown_steps, return_type=str)
 ]
+EngineLine = Annotated[syntax.EngineLine, BeforeValidator(syntax.engine), PlainSerializer(str, return_type=str)]
 FLEETS = ("spot-fleet", "asg", "instance", "local")
 POLICIES = ("backlog", "threshold", "step", "idle-stop")
 PRESETS = ("thrifty", "balanced", "prompt")
@@ -44,6 +45,10 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, str_strip_whitespace=True)
     about: ClassVar[str]
     also: ClassVar[dict[str, str]] = {}
+    open: ClassVar[FieldInfo | None] = None
+    """What any key means, in a section whose keys are names that the user gives."""
+    example: ClassVar[dict[str, str]] = {}
+    """How such a section may be written."""
 
     def shown(self) -> dict[str, str]:
         """Return every value as it would be written in the file, secrets as ``***``."""
@@ -106,6 +111,30 @@ class SdApi(Section):
         description="Command that restarts a hung engine, run without a shell, at most once in 10 minutes. When empty "
         "a hung engine makes the host unhealthy.",
     )
+
+
+class Engines(Section):
+    """Engines by the names under which tasks ask for them: every value is an `EngineLine`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, EngineLine] = Field(init=False)
+
+    about: ClassVar[str] = (
+        "Other engines of this host, each under the runtime's name by which tasks ask for it; case matters. A task that "
+        "names none goes to the first engine that can run it: the WebUI of [sd_api], then these in their order. With an "
+        "engine here, the WebUI of [sd_api] is there only if its sd_api_base_url is given."
+    )
+    open: ClassVar[FieldInfo | None] = FieldInfo(
+        description="Runtime NAME: kind of the engine (sdwebui, comfyui, job_api), its address, and the command that "
+        "restarts it when it hangs. Several addresses, separated by commas without spaces, are one engine each.",
+        default=None,
+    )
+    example: ClassVar[dict[str, str]] = {"comfy": "comfyui http://127.0.0.1:8188 supervisorctl restart comfyui"}
+
+    @property
+    def lines(self) -> dict[str, syntax.EngineLine]:
+        """Each runtime's line, in the order of the file."""
+        return dict(self.__pydantic_extra__ or {})
 
 
 class Scheduler(Section):
@@ -274,6 +303,7 @@ class Autoscaling(Section):
 SECTIONS: dict[str, type[Section]] = {
     "aws": Aws,
     "sd_api": SdApi,
+    "engines": Engines,
     "scheduler": Scheduler,
     "autoscaling": Autoscaling,
 }

@@ -9,12 +9,15 @@ import ipaddress
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 from urllib.parse import SplitResult, urlsplit
 
 from scheduler.domain.keys import MAX_PREFIX_CHARS, clean_prefix
 
 MIN_TTL_DAYS = 29
+ENGINE_KINDS = ("sdwebui", "comfyui", "job_api")
+RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REGION = re.compile(r"[a-z]{2,5}(-[a-z]+){1,3}-[0-9]{1,2}")
 _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
@@ -97,6 +100,27 @@ def base_url(text: str) -> str:
     right = "expected an address such as http://127.0.0.1:7860, without query"
     _http_url(text, right)
     return text.rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLine:
+    """What stands beside a runtime's name: the kind of its engines, their addresses, how to restart a hung one."""
+
+    kind: str
+    base_urls: tuple[str, ...]
+    restart_command: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join((self.kind, ",".join(self.base_urls), shlex.join(self.restart_command))).rstrip()
+
+
+def engine(text: str) -> EngineLine:
+    """Read ``kind URL[,URL...] [restart command]``."""
+    kind, urls, *command = [*words(text), "", ""]
+    if kind not in ENGINE_KINDS or not urls:
+        kinds = ", ".join(ENGINE_KINDS)
+        raise ValueError(f"expected KIND URL, such as comfyui http://127.0.0.1:8188; kinds are {kinds}")
+    return EngineLine(kind, comma_separated(base_url)(urls), tuple(command[:-2]))
 
 
 def login(text: str) -> str:

@@ -185,12 +185,17 @@ class TaskProcessor:
             raise
 
     def _take_in(self, task: Task, message: Message) -> None:
-        lacks = self._routes.runtime(task) is None
-        if (lacks and message.receive_count < MOST_LACKING) or not self._is_up(task):
-            event = "task_lacks_runtime" if lacks else "task_lacks_engine"
-            log.info(event, task_id=task.task_id, runtime=task.runtime, task_type=task.task_type.value)
-            self._put_back([message], backoff_s(message.receive_count, FIRST_LACKING_S), reason="runtime")
+        kind = task.task_type.value
+        if self._routes.runtime(task) is None and message.receive_count < MOST_LACKING:
+            log.info("task_lacks_runtime", task_id=task.task_id, runtime=task.runtime, task_type=kind)
+        elif not self._is_up(task):
+            log.info("task_lacks_engine", task_id=task.task_id, runtime=task.runtime, task_type=kind)
+        else:
+            self._hold(task, message)
             return
+        self._put_back([message], backoff_s(message.receive_count, FIRST_LACKING_S), reason="runtime")
+
+    def _hold(self, task: Task, message: Message) -> None:
         try:
             self._held.take_in(task, message)
         except Rejected as error:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from scheduler import config
 from scheduler.cli.root import cli
 from scheduler.config_sections import SECTIONS
+from scheduler.config_syntax import EngineLine
 from scheduler.domain.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -308,6 +309,51 @@ def test_effective_tells_value_and_source_of_every_key(home):
         assert row in rows
 
 
+class TestEngines:
+    """[engines], whose keys are names that the user gives."""
+
+    def lines(self, text: str, environ: dict[str, str] | None = None) -> dict[str, EngineLine]:
+        return load(f"{MINIMAL}[engines]\n{text}\n", environ or {}).engines.lines
+
+    def test_none_is_named_unless_one_is(self, home):
+        assert load(MINIMAL).engines.lines == {}
+
+    def test_a_runtime_has_a_kind_addresses_and_a_command(self, home):
+        told = "comfy = comfyui http://127.0.0.1:8188/,http://127.0.0.1:8189 supervisorctl restart 'the comfy'"
+        assert self.lines(told) == {
+            "comfy": EngineLine(
+                "comfyui", ("http://127.0.0.1:8188", "http://127.0.0.1:8189"), ("supervisorctl", "restart", "the comfy")
+            )
+        }
+
+    def test_names_keep_their_case_and_their_order(self, home):
+        line = "job_api http://127.0.0.1:9000"
+        assert list(self.lines(f"zeta = {line}\nComfy = {line}\ncomfy = {line}")) == ["zeta", "Comfy", "comfy"]
+
+    def test_the_environment_names_one_too(self, home):
+        found = self.lines(
+            "comfy = comfyui http://127.0.0.1:1", {"SCHEDULER_ENGINES_comfy": "job_api http://127.0.0.1:2"}
+        )
+        assert found == {"comfy": EngineLine("job_api", ("http://127.0.0.1:2",))}
+
+    @pytest.mark.parametrize(
+        ("line", "right"),
+        [
+            ("comfy = http://127.0.0.1:8188", "expected KIND URL"),
+            ("comfy = comfyui", "expected KIND URL"),
+            ("comfy = ComfyUI http://127.0.0.1:8188", "kinds are sdwebui, comfyui, job_api"),
+            ("comfy = comfyui 127.0.0.1:8188", "expected an address such as http://"),
+            ("comfy = comfyui http://127.0.0.1:1,http://127.0.0.1:1", "the same as item 1"),
+            ("com fy = comfyui http://127.0.0.1:8188", "is no runtime's name"),
+            ("comfy = comfyui http://127.0.0.1:8188 'open", "expected a command line"),
+        ],
+    )
+    def test_what_is_no_engine_is_told_with_its_line(self, home, line, right):
+        (problem,) = problems(f"{MINIMAL}[engines]\n{line}\n")
+        assert problem.startswith("conf.ini:7: [engines] ")
+        assert right in problem
+
+
 class TestTemplate:
     def test_the_committed_one_is_the_generated_one(self):
         assert (REPOSITORY / "conf.template.ini").read_text() == config.template()
@@ -321,12 +367,15 @@ class TestTemplate:
         loaded = load(re.sub(r"^#(?=\w+ =)", "", config.template(), flags=re.MULTILINE))
         rows = config.effective(loaded)
         assert "default" not in {row.source for row in rows}
-        assert [row[:3] for row in rows] == [row[:3] for row in config.effective(load(config.template()))]
+        assert "comfy" in loaded.engines.lines, "an example, no default"
+        assert [row[:3] for row in rows if row.section != "engines"] == [
+            row[:3] for row in config.effective(load(config.template()))
+        ]
 
     def test_the_markdown_table_has_a_row_of_four_for_every_key(self):
         rows = [line.split(" | ") for line in config.markdown_table().splitlines()[2:]]
         assert [(row[0].removeprefix("| "), row[1]) for row in rows] == [
-            (section, key) for section, model in SECTIONS.items() for key in model.model_fields
+            (section, key) for section, model in SECTIONS.items() for key in model.model_fields or ("NAME",)
         ]
         assert {len(row) for row in rows} == {4}
 
