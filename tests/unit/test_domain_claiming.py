@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scheduler.domain.claiming import Refusal, judge, wait_elsewhere_s
 from scheduler.domain.retry import MAX_BACKOFF_S
-from scheduler.domain.task import Format, Task, TaskType
+from scheduler.domain.task import Format, Message, Task, TaskType
 
 NOW = 1_900_000_000.0
 SENT = NOW - 60
@@ -22,9 +22,13 @@ REFERENCE = Task(
     task_id="t", task_type=TaskType.TXT2IMG, payload={}, fingerprint="", format=Format.PREDECESSOR, by_reference=True
 )
 
+MESSAGE = Message(
+    queue=0, message_id="m-1", receipt="r", body="", sent_at_s=SENT, receive_count=1, received_s=0.0, sns_id=None
+)
+
 
 def judged(record: dict[str, Any] | None, task: Task = TASK) -> Refusal:
-    return judge(record, task=task, owner=OURS, sent_at_s=SENT, now=NOW, max_runs=3)
+    return judge(record, task=task, message=MESSAGE, owner=OURS, now=NOW, max_runs=3)
 
 
 def record(**attributes: Any) -> dict[str, Any]:
