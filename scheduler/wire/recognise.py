@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,14 +29,7 @@ def _is_wrapped(body: Mapping[str, Any]) -> bool:
 
 def _unwrap(body: Mapping[str, Any]) -> Task | str:
     """Return the task in the ``task`` that the HTTP API of Stable Diffusion on EKS has around its requests."""
-    inner = body["task"]
-    for family in EKS:
-        if family.looks_like(inner):
-            return family.parse(inner)
-    raise Rejected(
-        f"task holds {_keys(inner)}; it must hold metadata and content, or an A1111 body with alwayson_scripts",
-        field="task",
-    )
+    return _family(body["task"], "task", EKS).parse(body["task"])
 
 
 EKS = (
@@ -75,20 +68,19 @@ def recognise(body: str, *, fetched_by: Pointer | None = None) -> Task | str | P
         if fetched_by is not None:
             raise Rejected(f"{fetched_by.address} holds a pointer again, not a body", field=field)
         return claim_check.parse(message, attributes=attributes, sns_id=sns_id)
-    found = _family(require_object(message, field=field), field).parse(message)
+    found = _family(require_object(message, field=field), field, FAMILIES).parse(message)
     return replace(found, sns_id=sns_id) if isinstance(found, Task) else found
 
 
-def _family(message: Mapping[str, Any], field: str) -> Family:
-    found = [family for family in FAMILIES if family.looks_like(message)]
+def _family(message: Mapping[str, Any], field: str, among: Sequence[Family]) -> Family:
+    found = [family for family in among if family.looks_like(message)]
     if len(found) == 1:
         return found[0]
+    has = shorten(sorted(message)) if message else "no keys"
     if found:
-        said = f"{field} fits more than one format, {' and '.join(family.name for family in found)}: it has"
-        raise Rejected(f"{said} {_keys(message)}; leave out what belongs to the other", field=field)
-    expected = " or ".join(family.shape for family in FAMILIES)
-    raise Rejected(f"{field} fits no known format: it has {_keys(message)}; expected {expected}", field=field)
-
-
-def _keys(message: Mapping[str, Any]) -> str:
-    return shorten(sorted(message)) if message else "no keys"
+        mixed = " and ".join(family.name for family in found)
+        said = f"{field} fits more than one format, {mixed}: it has {has}; leave out what belongs to the other"
+    else:
+        expected = " or ".join(family.shape for family in among)
+        said = f"{field} fits no known format: it has {has}; expected {expected}"
+    raise Rejected(said, field=field)
