@@ -263,7 +263,7 @@ class TaskProcessor:
         log.info("claim_refused", task_id=task_id, reason=refused.reason.value)
         match refused.reason:
             case Refusal.DUPLICATE:
-                held.ran_for = record.get("message_id") if held.task.format.is_eks else None
+                held.ran_for = message.identity if held.task.format.is_eks else None
                 self.delete(held, failed_at_s=_failed_at_s(record))
             case Refusal.ELSEWHERE:
                 wait_s = wait_elsewhere_s(
@@ -298,6 +298,7 @@ class TaskProcessor:
             self._refuse_held(held, error.message)
             return
         if closed:
+            held.ran_for = record.get("message_id") if held.task.format.is_eks else None
             self._ended(task_id, status, error=failure.message if failure else None)
             self.delete(held, failed_at_s=began_at_s if failure else None)
         else:

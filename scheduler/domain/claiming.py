@@ -99,13 +99,19 @@ def judge(
     return Refusal.CHANGED
 
 
+def messages_of(record: Mapping[str, Any]) -> list[str]:
+    """Return the messages that the newest runs of a record belong to, the last first, as far as it names them."""
+    earlier = record.get("earlier_messages", [])
+    return [record["message_id"], *(earlier if isinstance(earlier, list) else [])]
+
+
 def _is_another(record: Mapping[str, Any], message: Message) -> bool:
-    """Tell whether `message` is not the one that a record with its end belongs to.
+    """Tell whether `message` is none of those that a record with its end belongs to.
 
     A record that was cancelled before anybody claimed it names none: its message was sent before that.
     """
     if "message_id" in record:
-        return bool(record["message_id"] != message.identity)
+        return message.identity not in messages_of(record)
     return message.sent_at_s > float(record.get("finished_at", 0))
 
 

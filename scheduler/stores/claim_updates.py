@@ -5,9 +5,11 @@ The first is the common one and says less, because a record that was never claim
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from scheduler.domain.claiming import REUSABLE, Refusal
+from scheduler.domain.claiming import REUSABLE, Refusal, messages_of
 from scheduler.domain.task import Format, Message, Task
 from scheduler.stores.expressions import Update
 
@@ -23,6 +25,8 @@ LAST_RUN = (
     *("queued_ms", "prepare_ms", "generate_ms", "store_ms"),
 )
 """What a good end leaves there."""
+MOST_EARLIER = 5
+"""Runs before the last whose messages a record names."""
 ENDED = "{status} IN ({:completed}, {:failed}, {:cancelled})"
 SAME_REQUEST = (
     "attribute_not_exists({requestData}) AND (attribute_not_exists({fingerprint}) OR {fingerprint} = {:print})"
@@ -43,13 +47,13 @@ class Claiming:
     max_runs: int
     key_name: str
 
-    def after(self, reason: Refusal) -> Update:
-        """Return the claim that a record allows which refused another, as `reason` says."""
+    def after(self, reason: Refusal, record: Mapping[str, Any]) -> Update:
+        """Return the claim that `record` allows, which refused another as `reason` says."""
         match reason:
             case Refusal.RESENT:
                 return self.resent()
             case Refusal.REUSED:
-                return self.reused()
+                return self.reused(record)
             case _:
                 return self.again()
 
@@ -81,8 +85,11 @@ class Claiming:
         update.when("attribute_not_exists({finished_at}) OR {finished_at} < {:sent}", sent=self.message.sent_at_s)
         return update.when("{status} = {:failed}", failed="failed")
 
-    def reused(self) -> Update:
-        """Claim an id that its client chose once more, maybe for another request: a new run, and the fence goes on."""
+    def reused(self, record: Mapping[str, Any]) -> Update:
+        """Claim an id that its client chose once more, maybe for another request: a new run, and the fence goes on.
+
+        The record keeps the messages of the runs before, for copies of them may still come.
+        """
         update = self._held().add(attempt=1, run_no=1).set(runs=1, created_at=int(self.message.sent_at_s))
         update.set(fingerprint=self.task.fingerprint, job_type=self.task.job_type).remove(*LAST_TRY, *LAST_RUN)
         if not self.task.runtime:
@@ -90,7 +97,10 @@ class Claiming:
         update.when(ENDED, completed="completed", failed="failed", cancelled="cancelled")
         first, second = REUSABLE
         update.when("{format} IN ({:first}, {:second})", first=first, second=second)
-        return update.when("attribute_not_exists({message_id}) OR {message_id} <> {:mine}", mine=self.message.identity)
+        if "message_id" not in record:
+            return update.when("attribute_not_exists({message_id})")
+        update.set(earlier_messages=messages_of(record)[:MOST_EARLIER])
+        return update.when("{message_id} = {:seen}", seen=record["message_id"])
 
     def _held(self) -> Update:
         update = Update().set(

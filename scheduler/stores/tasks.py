@@ -126,7 +126,7 @@ class DynamoTaskStore:
             elif reason not in {Refusal.CHANGED, Refusal.RESENT, Refusal.REUSED}:
                 return Refused(reason, answer.record)
             claiming = replace(claiming, now=self._clock.now())
-            answer = self._try_claim(task.task_id, claiming.after(reason))
+            answer = self._try_claim(task.task_id, claiming.after(reason, answer.record or {}))
         if not isinstance(answer, Unclaimed):
             return _claim_of(task.task_id, answer)
         return Refused(Refusal.CHANGED, answer.record)  # it keeps changing under the claim, and may come again

@@ -87,9 +87,11 @@ class FakeTaskStore:
         now = self._clock.now()
         if reason is Refusal.REUSED:
             kept = {name: record[name] for name in (self._key_name, "attempt", "instance_id") if name in record}
-            run_no = record.get("run_no", 0) + 1
+            kept["run_no"] = record.get("run_no", 0) + 1
+            if "message_id" in record:
+                kept["earlier_messages"] = [record["message_id"], *record.get("earlier_messages", [])][:5]
             record.clear()
-            record |= kept | {"run_no": run_no}
+            record |= kept
         if reason is Refusal.RESENT:
             _drop(record, "runs", "error", "error_message", "finished_at", "tries", "first_try_at", "cancel_requested")
             if task.format is Format.PREDECESSOR:

@@ -29,7 +29,8 @@ names = st.text(min_size=1, max_size=300)
 prefixes = st.text(min_size=1, max_size=100)
 links = st.from_regex(r"(https://|s3://)[a-z.]{1,20}/[a-z0-9,;=]{0,20}", fullmatch=True)
 engine_fields = st.dictionaries(
-    st.sampled_from(["prompt", "negative_prompt", "steps", "seed", "hr_prompt", "styles", "a field of tomorrow"]), values
+    st.sampled_from(["prompt", "negative_prompt", "steps", "seed", "hr_prompt", "styles", "a field of tomorrow"]),
+    values,
 )
 scripts = st.dictionaries(st.text(max_size=8).filter(lambda name: name not in ROUTING), values, max_size=3)
 kinds = st.sampled_from(list(TASK_TYPES))
@@ -171,15 +172,20 @@ GOOD: list[dict[str, Any]] = [
 def test_what_is_mixed_of_two_formats_is_of_none(first, second, more):
     body = more | second | first
     fitting = [family.name for family in FAMILIES if family.looks_like(body)]
+    assert settled(json.dumps(body)) is None or len(fitting) == 1
+
+
+def settled(text: str) -> object:
+    """Return what `text` is, None when it is rejected for a field that is named; any other error is the test's failure."""
     try:
-        recognise(json.dumps(body))
+        return recognise(text)
     except Rejected as error:
-        assert len(fitting) == 1 or error.field == "body"
-    else:
-        assert len(fitting) == 1
+        named = error.field
+    assert named
+    return None
 
 
-@pytest.mark.parametrize("body", GOOD, ids=lambda body: "+".join(body))
+@pytest.mark.parametrize("body", GOOD, ids="+".join)
 def test_each_good_body_is_of_one_format_only(body):
     assert sum(family.looks_like(body) for family in FAMILIES) == 1
     recognise(json.dumps(body))
@@ -197,11 +203,7 @@ def test_a_body_with_one_thing_in_it_replaced_is_understood_or_rejected(good, da
             continue
         place[name] = data.draw(values | objects)
         break
-    try:
-        recognise(sent(body, data.draw(sns_ids)))
-    except Rejected as error:
-        assert error.field
-        assert error.field in error.message or error.field == "body" or "fits" in error.message
+    settled(sent(body, data.draw(sns_ids)))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +224,10 @@ def test_the_fingerprint_is_that_of_the_request_and_not_of_what_surrounds_it(bod
 
 
 def test_the_id_is_no_part_of_the_fingerprint():
-    first = task_in(sent({"alwayson_scripts": {"task": "text-to-image", "id_task": "a"}, "s3_output_path": "b/a"}, None))
-    other = task_in(sent({"alwayson_scripts": {"task": "text-to-image", "id_task": "b"}, "s3_output_path": "b/b"}, None))
+    first = task_in(
+        sent({"alwayson_scripts": {"task": "text-to-image", "id_task": "a"}, "s3_output_path": "b/a"}, None)
+    )
+    other = task_in(
+        sent({"alwayson_scripts": {"task": "text-to-image", "id_task": "b"}, "s3_output_path": "b/b"}, None)
+    )
     assert first.fingerprint == other.fingerprint

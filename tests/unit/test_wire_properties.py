@@ -33,8 +33,10 @@ scalars = (
     | text
 )
 field_names = st.sampled_from(
-    ["task_id", "task_type", "payload", "runtime", "prefix", "checkpoint", "context", "taskId", "storage", "api", ""]
-    + ["metadata", "content", "alwayson_scripts", "sdname", "task", "api_path", "request_body", "Message", "MessageId"]
+    [
+        *("task_id", "task_type", "payload", "runtime", "prefix", "checkpoint", "context", "taskId", "storage", "api"),
+        *("metadata", "content", "alwayson_scripts", "sdname", "task", "api_path", "request_body", "Message", ""),
+    ]
 )
 values = st.recursive(
     scalars,

@@ -64,7 +64,9 @@ def test_a_body_fits_the_same_format_whether_it_comes_raw_or_through_sns():
         body = path.read_bytes().decode()
         if path.parent.name in {"sns", "claim_check"} or "surrogate" in path.name:
             continue
-        check(through_sns(expected_of(path)), lambda body=body: recognise(json.dumps({"Message": body, "MessageId": "s"})))
+        check(
+            through_sns(expected_of(path)), lambda body=body: recognise(json.dumps({"Message": body, "MessageId": "s"}))
+        )
 
 
 def through_sns(expected: dict[str, Any]) -> dict[str, Any]:
