@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from scheduler.domain.errors import Rejected
-from scheduler.domain.task import Task
+from scheduler.domain.task import Format, Task
 from scheduler.wire import predecessor
 from scheduler.wire.claim_check import Pointer
 from scheduler.wire.recognise import recognise
@@ -77,6 +78,21 @@ def through_sns(expected: dict[str, Any]) -> dict[str, Any]:
             return {"rejected": {"field": "Message", "says": says}}
         case _:
             return expected
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "formats.md"
+BLOCKS = re.findall(r"^```json\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_bodies_that_are_documented_are_understood_and_the_rest_is_no_message():
+    found = [json.loads(block) for block in BLOCKS]
+    answers = [body for body in found if any(name in body for name in ("taskStatus", "result", "status"))]
+    mapped = next(body for body in found if "init_images" in body)
+    understood = [recognise(json.dumps(body)) for body in found if body not in [*answers, mapped]]
+    assert len(understood) == len(found) - 4
+    tasks = [one for one in understood if isinstance(one, Task)]
+    assert {task.format for task in tasks} == set(Format) - {Format.PREDECESSOR}
+    assert mapped in [task.payload for task in tasks]
 
 
 def test_every_expectation_has_its_sample_and_every_folder_both_kinds():
