@@ -166,6 +166,8 @@ def test_a_message_of_its_own_is_not_deleted_with_a_task_whose_runs_are_spent(wo
     worker.tasks.put_record(worker.tasks.record("t1") | {"runs": 3})
     clock.advance(LEASE_S + 1)
     worker.queue.send(body_of("sns-2"))
+    worker.admit()
+    assert len(worker.one().messages) == 2
     until_settled(worker, clock)
     record = worker.tasks.record("t1")
     assert (record["status"], record["run_no"], record["message_id"]) == ("completed", 2, "sns-2")

@@ -135,6 +135,7 @@ def test_a_pointer_tells_where_the_body_lies_and_never_twice(bucket, key, name, 
     fetched = recognise(json.dumps(body), fetched_by=pointer)
     assert isinstance(fetched, Task)
     assert fetched == task_in(sent(body, sns_id)), "what is fetched is what could have been sent"
+    assert recognise(json.dumps({"Message": json.dumps(body)}), fetched_by=pointer) == fetched
 
 
 @pytest.mark.parametrize(
