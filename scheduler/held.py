@@ -76,11 +76,19 @@ class Held:
     delete_attempts: int = 0
     failed_at_s: float | None = None
     """When its failure was written, epoch seconds: messages sent later ask for another run."""
+    ran_for: str | None = None
+    """The message that its run belongs to, where the format lets ids come again: others ask for runs of their own."""
 
     @property
     def receive_count(self) -> int:
         """How often SQS delivered its messages, at most."""
         return max((message.receive_count for message in list(self.messages.values())), default=1)
+
+    def asks_again(self, message: Message) -> bool:
+        """Tell whether one of its messages is not settled by its end, but asks for another run."""
+        if self.ran_for is not None:
+            return message.identity != self.ran_for
+        return self.failed_at_s is not None and message.sent_at_s > self.failed_at_s
 
 
 @dataclass(slots=True)
@@ -166,11 +174,16 @@ class HeldTasks:
             self.choice.signal()
             return held
 
-    def is_settled(self, task_id: str) -> bool:
-        """Tell whether a task of this id is held whose record was seen to be its own: by its claim, or by its end."""
+    def is_settled(self, task: Task) -> bool:
+        """Tell whether a task is held whose record was seen to be its own, and never to be that of `task`, which has its id.
+
+        That is shown by its claim, or by its end unless ids come again in this format.
+        """
         with self.lock:
-            held = self._tasks.get(task_id)
-            return held is not None and (held.claim is not None or held.state is State.DELETING)
+            held = self._tasks.get(task.task_id)
+            if held is None:
+                return False
+            return not task.format.is_eks if held.state is State.DELETING else held.claim is not None
 
     def pick(self, title: Title, loaded: str | None, is_for: Choice = lambda _: True) -> Held | None:
         """Take the waiting task that should run next into PREPARING, or return None.

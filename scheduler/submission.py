@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from scheduler.domain.claiming import FINAL, REUSABLE
 from scheduler.domain.errors import Rejected
 from scheduler.domain.task import Task
 from scheduler.wire.recognise import recognise
@@ -35,10 +36,10 @@ class Submitted:
 
 
 def submit(message: Mapping[str, Any], *, records: Records, send: Callable[[str], None]) -> Submitted:
-    """Record and send one task in our own format.
+    """Record and send one task, in any format whose message holds the request.
 
     The same request under the same id is sent again only while it has no end, so that a caller who does not know
-    whether the first call worked may simply call again. Raises Rejected for a bad request or an id that belongs to
+    whether the first call worked may simply call again; where ids come again, an end is no reason not to. Raises Rejected for a bad request or an id that belongs to
     another, Unavailable when AWS does not answer.
     """
     body = json.dumps(message)
@@ -46,10 +47,13 @@ def submit(message: Mapping[str, Any], *, records: Records, send: Callable[[str]
         raise Rejected(f"the task is {len(body)} bytes; SQS takes {MAX_MESSAGE_BYTES}", field="payload")
     task = recognise(body)
     if not isinstance(task, Task):
-        raise Rejected("a task to submit needs task_id, task_type and payload", field="task_id")
+        raise Rejected("a message to submit must hold the task, not say where it lies", field="body")
     status = "pending"
-    if not records.create(task, job_type=task.task_type.value):
+    if not records.create(task, job_type=task.job_type):
         record = records.read([task.task_id]).get(task.task_id, {})
+        if task.format.is_eks and record.get("status") in FINAL and record.get("format") in REUSABLE:
+            send(body)
+            return Submitted(task.task_id, "pending", was_sent=True)
         if record.get("fingerprint", task.fingerprint) != task.fingerprint:
             raise Rejected(f"task_id {task.task_id} already belongs to another request", field="task_id")
         status = str(record.get("status", "pending"))

@@ -39,6 +39,7 @@ from scheduler.held import Held, HeldTasks, State
 from scheduler.observe.metrics import Metrics
 from scheduler.stop import StopSignal
 from scheduler.wire import predecessor
+from scheduler.wire.claim_check import Pointer
 from scheduler.wire.recognise import recognise
 
 log = structlog.get_logger()
@@ -134,6 +135,8 @@ class TaskProcessor:
                 found = recognise(message.body)
                 if isinstance(found, Task):
                     self._take_in(found, message)
+                elif isinstance(found, Pointer):
+                    raise Rejected(f"the body lies in {found.address}, where no reader is given", field="body")
                 elif not self._held.join(found, message):
                     references.append((found, message))
         try:
@@ -197,9 +200,9 @@ class TaskProcessor:
 
     def _hold(self, task: Task, message: Message) -> None:
         try:
-            self._held.take_in(task, message)
+            self._held.take_in(task, replace(message, sns_id=task.sns_id))
         except Rejected as error:
-            if self._held.is_settled(task.task_id):
+            if self._held.is_settled(task):
                 raise
             # Which of the two requests has the id, its record will tell when the one in hand is claimed.
             self._put_back([message], backoff_s(message.receive_count), reason=error.kind)
@@ -263,6 +266,8 @@ class TaskProcessor:
             self._refused(held, answer, message)
             return False
         held.claim, held.renewed_s = answer, sent_s
+        if held.task.format.is_eks:
+            held.ran_for = message.identity
         return True
 
     def _refused(self, held: Held, refused: Refused, message: Message) -> None:
@@ -270,6 +275,7 @@ class TaskProcessor:
         log.info("claim_refused", task_id=task_id, reason=refused.reason.value)
         match refused.reason:
             case Refusal.DUPLICATE:
+                held.ran_for = message.identity if held.task.format.is_eks else None
                 self.delete(held, failed_at_s=_failed_at_s(record))
             case Refusal.ELSEWHERE:
                 wait_s = wait_elsewhere_s(
@@ -304,6 +310,7 @@ class TaskProcessor:
             self._refuse_held(held, error.message)
             return
         if closed:
+            held.ran_for = record.get("message_id") if held.task.format.is_eks else None
             self._ended(task_id, status, error=failure.message if failure else None)
             self.delete(held, failed_at_s=began_at_s if failure else None)
         else:
@@ -486,15 +493,13 @@ class TaskProcessor:
         return [held for held in batch if self._held.receipts(held)]
 
     def _to_delete(self, held: Held) -> list[Message]:
-        """Return the messages to delete; those that ask for a failed task anew go back instead."""
-        messages, failed_at_s = self._held.receipts(held), held.failed_at_s
-        if failed_at_s is None:
-            return messages
-        resent = [message for message in messages if message.sent_at_s > failed_at_s]
-        if resent:
-            self._put_back(resent, 0.0 if self._stop.is_set() else RESENT_DELAY_S, reason="resent")
-            self._held.acknowledge(held, resent)
-        return [message for message in messages if message.sent_at_s <= failed_at_s]
+        """Return the messages to delete; those that ask for another run of the task go back instead."""
+        messages = self._held.receipts(held)
+        again = [message for message in messages if held.asks_again(message)]
+        if again:
+            self._put_back(again, 0.0 if self._stop.is_set() else RESENT_DELAY_S, reason="resent")
+            self._held.acknowledge(held, again)
+        return [message for message in messages if message not in again]
 
     def forget_undeletable(self, held: Held) -> None:
         """Let go of messages whose deletion SQS keeps refusing; a redelivery will be known as a duplicate."""

@@ -13,9 +13,9 @@ from scheduler.cli.failure import FAILED
 from scheduler.cli.options import config_option, json_option, local_option
 from scheduler.cli.session import load_settings
 from scheduler.cli.task_fetch import fetch_command
+from scheduler.cli.task_meaning import in_words, meaning_of
 from scheduler.cli.task_show import no_record, show_command
 from scheduler.cli.task_submit import submit_command
-from scheduler.domain.task import Task
 from scheduler.session import open_session
 from scheduler.wire.recognise import recognise
 
@@ -69,25 +69,14 @@ def parse_command(as_json: bool, file: IO[bytes]) -> None:
     \b
     Example:
       echo '{"taskId": "42", "storage": "dynamodb"}' | sd-scheduler task parse -
+      sd-scheduler task parse refused.json --json
     """
-    task = recognise(file.read().decode(errors="surrogateescape"))
-    if isinstance(task, Task):
-        meaning = {
-            "format": task.format.value,
-            "task_id": task.task_id,
-            "task_type": task.task_type.value,
-            "runtime": task.runtime,
-            "checkpoint": task.checkpoint,
-            "prefix": task.prefix,
-            "fingerprint": task.fingerprint,
-        }
-    else:
-        meaning = {"format": "predecessor", "task_id": task, "request": "in the table"}
+    meaning = meaning_of(recognise(file.read().decode(errors="surrogateescape")))
     if as_json:
         click.echo(json.dumps(meaning))
     else:
         for name, value in meaning.items():
-            click.echo(f"{name:<12} {'-' if value is None else value}")
+            click.echo(f"{name:<12} {in_words(value)}")
 
 
 task_group.add_command(submit_command)

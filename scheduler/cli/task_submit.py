@@ -20,12 +20,13 @@ from scheduler.cli.task_check import check
 from scheduler.cli.task_request import build_message, read_message
 from scheduler.cli.task_show import print_record
 from scheduler.cli.task_wait import EndWait
-from scheduler.config import Settings
+from scheduler.domain.errors import Rejected
 from scheduler.domain.routing import Routes
 from scheduler.domain.task import Task
 from scheduler.engines.build import build_engines
 from scheduler.session import Session, open_session
 from scheduler.submission import Submitted, submit
+from scheduler.wire import own
 from scheduler.wire.recognise import recognise
 
 
@@ -33,7 +34,12 @@ from scheduler.wire.recognise import recognise
 @config_option
 @local_option
 @json_option
-@click.option("--file", "file", type=click.File("rb"), help="A message in our own format, or - for standard input.")
+@click.option(
+    "--file",
+    "file",
+    type=click.File("rb"),
+    help="A message in any format that holds the task, or - for standard input.",
+)
 @click.option("--prompt", help="What to paint; makes a txt2img task, or img2img with --image.")
 @click.option(
     "--image", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The picture to start from."
@@ -83,16 +89,18 @@ def submit_command(  # noqa: PLR0917 - click passes every option
         if file
         else build_message(prompt or "", image=image, checkpoint=checkpoint, settings=settings, max_pixels=max_pixels)
     )
-    message.setdefault("task_id", task_id or str(uuid.uuid4()))
-    warnings = _checked(message, configured)
+    if file is None or own.looks_like(message):
+        message.setdefault("task_id", task_id or str(uuid.uuid4()))
+    task = _task_in(message)
+    warnings = check(task, routes=Routes(build_engines(configured)), max_pixels=max_pixels)
     if wait or not as_json:
         for warning in warnings:
             click.secho(f"warning: {warning}", err=True, fg="yellow")
     session = open_session(configured)
-    look_up = _look_up(str(message["task_id"]), config=config, local=local)
+    look_up = _look_up(task.task_id, config=config, local=local)
     # A task that failed and is sent anew still shows its old end for a while.
-    old_end = session.records.read([str(message["task_id"])]).get(str(message["task_id"]), {}).get("finished_at")
-    submitted = _submit(session, message, look_up=look_up)
+    old_end = _look(session, task.task_id).get("finished_at")
+    submitted = _submit(session, message, task.task_id, look_up=look_up)
     if wait:
         line = LiveLine.for_people(as_json=as_json)
         waiting = EndWait(submitted.task_id, lambda: _look(session, submitted.task_id), look_up=look_up, line=line)
@@ -102,14 +110,14 @@ def submit_command(  # noqa: PLR0917 - click passes every option
     _tell(submitted, warnings, as_json=as_json)
 
 
-def _checked(message: Mapping[str, Any], settings: Settings) -> list[str]:
-    task = recognise(json.dumps(message))
-    if not isinstance(task, Task):
-        return []
-    return check(task, routes=Routes(build_engines(settings)), max_pixels=settings.scheduler.max_pixels)
+def _task_in(message: Mapping[str, Any]) -> Task:
+    found = recognise(json.dumps(message))
+    if isinstance(found, Task):
+        return found
+    raise Rejected("a message to submit must hold the task, not say where it lies", field="body")
 
 
-def _submit(session: Session, message: Mapping[str, Any], *, look_up: str) -> Submitted:
+def _submit(session: Session, message: Mapping[str, Any], task_id: str, *, look_up: str) -> Submitted:
     try:
         return submit(message, records=session.records, send=session.send)
     except KeyboardInterrupt:
@@ -118,7 +126,7 @@ def _submit(session: Session, message: Mapping[str, Any], *, look_up: str) -> Su
             kind="interrupted",
             code=INTERRUPTED,
             advice=f"look it up: {look_up}",
-            task_id=message["task_id"],
+            task_id=task_id,
         ) from None
 
 

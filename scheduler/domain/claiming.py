@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, TypeGuard
 
 from scheduler.domain.retry import MAX_BACKOFF_S
-from scheduler.domain.task import Task
+from scheduler.domain.task import Format, Message, Task
 
 
 class Refusal(StrEnum):
@@ -21,6 +21,8 @@ class Refusal(StrEnum):
     """The task has its end: delete the message."""
     RESENT = "resent"
     """It failed, and the message was sent after that: claim it anew, runs reset."""
+    REUSED = "reused"
+    """Its client chose the id once more, for another message than the one that ended: claim it as a new run."""
     ELSEWHERE = "elsewhere"
     """Another worker holds a live lease: put the message back."""
     CONFLICT = "conflict"
@@ -44,8 +46,10 @@ class Refused:
 
 
 NUMBERS = ("attempt", "eta_s", "finished_at", "first_try_at", "lease_until", "run_no", "runs", "tries")
-TEXTS = ("status", "taskStatus")
+TEXTS = ("status", "taskStatus", "format", "message_id")
 FINAL = frozenset({"completed", "failed", "cancelled"})
+REUSABLE = tuple(form.value for form in Format if form.is_eks)
+"""The formats whose ids come again, as a record names them."""
 
 
 def is_number(value: object) -> TypeGuard[int | float | Decimal]:
@@ -61,11 +65,11 @@ def _is_foreign(record: Mapping[str, Any]) -> bool:
 
 
 def judge(
-    record: Mapping[str, Any] | None, *, task: Task, owner: str, sent_at_s: float, now: float, max_runs: int
+    record: Mapping[str, Any] | None, *, task: Task, message: Message, owner: str, now: float, max_runs: int
 ) -> Refusal:
     """Read from the `record` that failed a claim's condition what to do with the message.
 
-    `sent_at_s` is when the message was sent by SQS's clock, `now` this host's wall clock, both epoch seconds.
+    When the message was sent is by SQS's clock, `now` this host's wall clock, in epoch seconds.
     """
     if record is None:
         return Refusal.MISSING if task.by_reference else Refusal.CHANGED
@@ -74,11 +78,13 @@ def judge(
     status = record.get("status")
     if record.get("owner") == owner and status == "processing":
         return Refusal.OURS
+    if task.format.is_eks and status in FINAL and record.get("format") in REUSABLE:
+        return Refusal.REUSED if _is_another(record, message) else Refusal.DUPLICATE
     if record.get("fingerprint", task.fingerprint) != task.fingerprint:
         return Refusal.CONFLICT
     if not task.by_reference and "requestData" in record:
         return Refusal.CONFLICT  # the id is that of a request which lies in its record
-    if status == "failed" and sent_at_s > float(record.get("finished_at", 0)):
+    if status == "failed" and message.sent_at_s > float(record.get("finished_at", 0)):
         return Refusal.RESENT
     if status in FINAL or (status is None and record.get("taskStatus", "waiting") != "waiting"):
         return Refusal.DUPLICATE
@@ -91,6 +97,22 @@ def judge(
     if record.get("runs", 0) >= max_runs:
         return Refusal.EXHAUSTED
     return Refusal.CHANGED
+
+
+def messages_of(record: Mapping[str, Any]) -> list[str]:
+    """Return the messages that the newest runs of a record belong to, the last first, as far as it names them."""
+    earlier = record.get("earlier_messages", [])
+    return [record["message_id"], *(earlier if isinstance(earlier, list) else [])]
+
+
+def _is_another(record: Mapping[str, Any], message: Message) -> bool:
+    """Tell whether `message` is none of those that a record with its end belongs to.
+
+    A record that was cancelled before anybody claimed it names none: its message was sent before that.
+    """
+    if "message_id" in record:
+        return message.identity not in messages_of(record)
+    return message.sent_at_s > float(record.get("finished_at", 0))
 
 
 def wait_elsewhere_s(record: Mapping[str, Any], *, now: float, lease_s: float, receive_count: int) -> float:

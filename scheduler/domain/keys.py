@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from scheduler.domain.task import Format, Task
@@ -22,13 +23,36 @@ def clean_prefix(prefix: str) -> str:
 def image_key(task: Task, *, default_prefix: str, run_no: int, index: int, extension: str) -> str:
     """Return the key of image `index` (from 1) of the task's run `run_no`; the same for every attempt at that run.
 
-    The predecessor's clients build ``sd/out/<taskId>-<n>.png`` themselves, so its tasks keep that form.
+    The predecessor's clients build ``sd/out/<taskId>-<n>.png`` themselves, so its tasks keep that form; those of Stable
+    Diffusion on EKS keep ``<prefix>/<id>/<id>-<mark>-<n>.png``, without the default prefix.
     """
+    if task.format.is_eks:
+        return f"{_eks_stem(task, run_no)}-{index}{extension}"
     run = "" if run_no == 1 else f"r{run_no}-"
     if task.format is Format.PREDECESSOR:
         return f"sd/out/{task.task_id}-{run}{index}{extension}"
     prefix = clean_prefix(task.prefix or "") or clean_prefix(default_prefix)
     return "/".join(part for part in (prefix, task.task_id, f"{run}{index}{extension}") if part)
+
+
+def output_key(task: Task, *, run_no: int) -> str:
+    """Return the key of the JSON object that lies beside the pictures of a task of Stable Diffusion on EKS."""
+    return f"{_eks_stem(task, run_no)}.out"
+
+
+def run_mark(task_id: str, run_no: int) -> str:
+    """Return the four hexadecimal digits that name a run in its keys, where the original draws them at random.
+
+    Two runs of one task never share a mark: from the 65536th run on it is longer.
+    """
+    first = int.from_bytes(hashlib.sha256(task_id.encode()).digest()[:2])
+    rounds, place = divmod(run_no, 1 << 16)
+    return f"{(first + place) % (1 << 16):04x}" + (f"{rounds:x}" if rounds else "")
+
+
+def _eks_stem(task: Task, run_no: int) -> str:
+    name = f"{task.task_id}-{run_mark(task.task_id, run_no)}"
+    return "/".join(part for part in (clean_prefix(task.prefix or ""), task.task_id, name) if part)
 
 
 def address(key: str, *, bucket: str, cloudfront_domain: str) -> str:

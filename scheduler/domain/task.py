@@ -26,6 +26,14 @@ class Format(StrEnum):
 
     OWN = "own"
     PREDECESSOR = "predecessor"
+    EKS_V1ALPHA1 = "eks-v1alpha1"
+    EKS_V1ALPHA2 = "eks-v1alpha2"
+    JOB_API = "job-api"
+
+    @property
+    def is_eks(self) -> bool:
+        """Whether it is one of Stable Diffusion on EKS: its clients choose ids and use them again for other requests."""
+        return self in {Format.EKS_V1ALPHA1, Format.EKS_V1ALPHA2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +41,8 @@ class Message:
     """One delivery of one SQS message.
 
     `receipt` belongs to this delivery; `sent_at_s` is SQS's clock (epoch seconds), `received_s` this host's
-    monotonic clock. `queue` is the index of the queue in the order of priority, 0 first.
+    monotonic clock. `queue` is the index of the queue in the order of priority, 0 first. `sns_id` is what SNS calls the
+    message, in each copy that it delivers; None for a message that did not come in SNS's envelope.
     """
 
     queue: int
@@ -43,13 +52,21 @@ class Message:
     sent_at_s: float
     receive_count: int
     received_s: float
+    sns_id: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What tells this message from others, and is the same in all its copies."""
+        return self.sns_id or self.message_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """One request, in the engine's own terms, bound to its id by `fingerprint`.
 
-    `by_reference` tells that the request lives in the record, which this task therefore never creates.
+    `by_reference` tells that the request lives in the record, which this task therefore never creates. `runtime` is the
+    engine's name, case-sensitive; None leaves the choice among those that can run the task type. A pipeline is a ComfyUI
+    graph, or with `api_path` a request to that path of the job API. `sns_id` is SNS's id of the message it came in.
     """
 
     task_id: str
@@ -62,6 +79,13 @@ class Task:
     checkpoint: str | None = None
     context: Any = None
     by_reference: bool = False
+    api_path: str | None = None
+    sns_id: str | None = None
+
+    @property
+    def job_type(self) -> str:
+        """What the record calls the kind of work."""
+        return self.api_path or self.task_type.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,9 +22,9 @@ from scheduler.domain.claiming import Refusal, Refused, is_number, judge
 from scheduler.domain.errors import Counts, LeaseLost, Unavailable
 from scheduler.domain.ports import Clock
 from scheduler.domain.task import Claim, Failure, Format, Message, Progress, Result, StoredImage, Task
-from scheduler.stores.claim_updates import FREE, UNMARKED, Claiming
+from scheduler.stores.claim_updates import FREE, UNMARKED, Claiming, format_of
 from scheduler.stores.expressions import Update, decode, encode
-from scheduler.wire import predecessor
+from scheduler.wire import job_api, predecessor
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -114,8 +114,8 @@ class DynamoTaskStore:
             reason = judge(
                 answer.record,
                 task=task,
+                message=message,
                 owner=owner,
-                sent_at_s=message.sent_at_s,
                 now=self._clock.now(),
                 max_runs=self._max_runs,
             )
@@ -123,11 +123,10 @@ class DynamoTaskStore:
                 ours = _claim_of(task.task_id, answer.record)
                 if attempt > 0 or self._prolongs(ours, answer.record, lease_s):
                     return ours
-            elif reason not in {Refusal.CHANGED, Refusal.RESENT}:
+            elif reason not in {Refusal.CHANGED, Refusal.RESENT, Refusal.REUSED}:
                 return Refused(reason, answer.record)
             claiming = replace(claiming, now=self._clock.now())
-            update = claiming.resent() if reason is Refusal.RESENT else claiming.again()
-            answer = self._try_claim(task.task_id, update)
+            answer = self._try_claim(task.task_id, claiming.after(reason, answer.record or {}))
         if not isinstance(answer, Unclaimed):
             return _claim_of(task.task_id, answer)
         return Refused(Refusal.CHANGED, answer.record)  # it keeps changing under the claim, and may come again
@@ -246,8 +245,7 @@ class DynamoTaskStore:
         update.remove(*RUN_STATE)
         if failure is not None:
             update.set(**_failure_item(failure))
-        form = Format.PREDECESSOR if "requestData" in record or "taskStatus" in record else Format.OWN
-        self._final(update, status, form, error=failure.message if failure else status)
+        self._final(update, status, _format_of(record), error=failure.message if failure else status)
         attempt = record.get("attempt")
         if is_number(attempt):
             update.when("{attempt} = {:attempt}", attempt=attempt)
@@ -270,6 +268,8 @@ class DynamoTaskStore:
             expires_at=math.ceil(now) + self._ttl_s,
         )
         update.remove("lease_until")
+        if form is Format.JOB_API:
+            update.set(**job_api.ended(status))
         if form is Format.PREDECESSOR:
             update.set(**predecessor.finished(addresses, error[:MAX_MESSAGE_CHARS], now=now))
 
@@ -282,6 +282,7 @@ class DynamoTaskStore:
         update = Update().set(
             status="pending", fingerprint=task.fingerprint, job_type=job_type, created_at=now, updated_at=now
         )
+        update.set(**format_of(task))
         update.when("attribute_not_exists({" + self._key_name + "})")
         try:
             self._write(task.task_id, update, doing="creating")
@@ -379,6 +380,13 @@ def _failed_condition(error: ClientError) -> dict[str, Any] | None:
     response: Mapping[str, Any] = error.response
     item = response.get("Item")
     return decode(item) if item else None
+
+
+def _format_of(record: Mapping[str, Any]) -> Format:
+    """Return the format whose words the clients of a record expect in it."""
+    if "requestData" in record or "taskStatus" in record:
+        return Format.PREDECESSOR
+    return Format.JOB_API if record.get("format") == Format.JOB_API else Format.OWN
 
 
 def _image_item(image: StoredImage) -> dict[str, Any]:

@@ -18,11 +18,10 @@ def shorten(value: object, chars: int = 80) -> str:
     return text if len(text) <= chars else text[:chars] + f"... ({len(text)} characters)"
 
 
-def parse_object(text: str, *, field: str) -> dict[str, Any]:
-    """Return the JSON object in `text`; `field` is what the error calls it.
+def parse_json(text: str, *, field: str) -> Any:
+    """Return the JSON value in `text`; `field` is what the error calls it.
 
-    Raises Rejected for anything else: other JSON values, NaN and infinities, broken surrogates, nesting too deep
-    to walk, numbers too long to read.
+    Raises Rejected for NaN and infinities, broken surrogates, nesting too deep to walk, numbers too long to read.
     """
     try:
         value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
@@ -35,6 +34,16 @@ def parse_object(text: str, *, field: str) -> dict[str, Any]:
         raise Rejected(f"{field} holds half of a surrogate pair, which is no character: {error}", field=field) from None
     except ValueError as error:
         raise Rejected(f"{field} is not JSON: {error}; it begins {shorten(text)}", field=field) from None
+    return value
+
+
+def parse_object(text: str, *, field: str) -> dict[str, Any]:
+    """Return the JSON object in `text`. Raises Rejected as `parse_json` does, and for any other value."""
+    return require_object(parse_json(text, field=field), field=field)
+
+
+def require_object(value: object, *, field: str) -> dict[str, Any]:
+    """Return `value` if it is a JSON object, else raise Rejected."""
     if not isinstance(value, dict):
         raise Rejected(f"{field} must be a JSON object, not {type(value).__name__}: {shorten(value)}", field=field)
     return value

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scheduler.domain.errors import Rejected
 from scheduler.domain.keys import TASK_ID
 from scheduler.domain.task import Format, Task, TaskType, fingerprint
+from scheduler.wire import job_api
+from scheduler.wire.fields import ID_RULE
 from scheduler.wire.json_body import shorten
 
 Name = Annotated[str, Field(min_length=1, max_length=300)]
@@ -37,7 +39,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 
 def looks_like(body: Mapping[str, Any]) -> bool:
     """Tell whether `body` means to be our own message."""
-    return "task_id" in body or "task_type" in body
+    return "task_type" in body or ("task_id" in body and not job_api.looks_like(body))
 
 
 def parse(body: Mapping[str, Any]) -> Task:
@@ -47,11 +49,7 @@ def parse(body: Mapping[str, Any]) -> Task:
     except ValidationError as error:
         raise _explain(error) from None
     if not TASK_ID.fullmatch(message.task_id):
-        raise Rejected(
-            f"task_id {shorten(message.task_id)} must be 1 to 128 letters, digits, '.', '_' or '-', "
-            "beginning with a letter or digit",
-            field="task_id",
-        )
+        raise Rejected(f"task_id {shorten(message.task_id)} {ID_RULE}", field="task_id")
     request = {name: body[name] for name in FIELDS if name != "task_id" and body.get(name) is not None}
     return Task(
         task_id=message.task_id,

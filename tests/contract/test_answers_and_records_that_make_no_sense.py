@@ -170,6 +170,36 @@ def test_a_message_older_than_a_failure_that_came_after_it_was_judged_does_not_s
     assert answer.reason is Refusal.DUPLICATE
 
 
+def test_a_message_whose_copy_had_its_run_after_it_was_judged_does_not_start_another(
+    cloud: Cloud, clock: FakeClock
+) -> None:
+    """Between the look at the record and the claim another worker ran the copy to its end."""
+    table = cloud.table()
+    store, other = store_of(cloud.clients, table, clock), store_of(cloud.clients, table, clock)
+    eks = dataclasses.replace(OWN, format=Format.EKS_V1ALPHA2)
+
+    def run(worker: DynamoTaskStore, sns_id: str) -> None:
+        claim = worker.claim(eks, dataclasses.replace(MESSAGE, sns_id=sns_id), owner=f"of {sns_id}", lease_s=LEASE_S)
+        assert isinstance(claim, Claim)
+        worker.complete(claim, eks, Result(images=()))
+
+    run(other, "sns-1")
+    call = store._try_claim
+    looks: list[str] = []
+
+    def meanwhile(task_id: str, update: Any, **options: Any) -> Any:
+        if len(looks) == 1:  # the first was refused and judged: the record has the end of another message
+            run(other, "sns-2")
+        looks.append(task_id)
+        return call(task_id, update, **options)
+
+    store._try_claim = meanwhile  # type: ignore[method-assign]
+    answer = store.claim(eks, dataclasses.replace(MESSAGE, sns_id="sns-2"), owner="late", lease_s=LEASE_S)
+    assert isinstance(answer, Refused)
+    assert answer.reason is Refusal.DUPLICATE
+    assert len(looks) == 2
+
+
 # answers
 
 

@@ -121,10 +121,13 @@ class Records:
         assert isinstance(answer, Refused), answer
         return answer.reason
 
-    def message(self, *, age_s: float = 5.0, receive_count: int = 1) -> Message:
+    def message(
+        self, *, age_s: float = 5.0, receive_count: int = 1, message_id: str = "message-1", sns_id: str | None = None
+    ) -> Message:
         return Message(
             queue=0,
-            message_id="message-1",
+            message_id=message_id,
+            sns_id=sns_id,
             receipt="receipt-1",
             body="{}",
             sent_at_s=self.clock.now() - age_s,
@@ -169,6 +172,24 @@ def own_task(task_id: str = "task-1", **payload: Any) -> Task:
     payload = payload or {"prompt": "a fox", "steps": 20}
     request = {"task_type": "txt2img", "payload": payload}
     return Task(task_id=task_id, task_type=TaskType.TXT2IMG, payload=payload, fingerprint=fingerprint(request))
+
+
+def eks_task(task_id: str = "task-1", *, form: Format = Format.EKS_V1ALPHA2, **changes: Any) -> Task:
+    payload = changes.pop("payload", {"prompt": "a fox", "steps": 20})
+    print_of = fingerprint({"content": payload})
+    told: dict[str, Any] = {"task_type": TaskType.TXT2IMG, "runtime": "sdwebui", "context": {"order": 7}} | changes
+    return Task(task_id=task_id, payload=payload, fingerprint=print_of, format=form, **told)
+
+
+def job_task(task_id: str = "task-1") -> Task:
+    return Task(
+        task_id=task_id,
+        task_type=TaskType.PIPELINE,
+        payload={"seed": 7},
+        fingerprint="f",
+        format=Format.JOB_API,
+        api_path="/api/v1/camera-angle/jobs",
+    )
 
 
 def their_task(task_id: str = "task-1") -> Task:
@@ -264,12 +285,13 @@ def test_reference_to_an_absent_record_creates_nothing(make: MakeRecords) -> Non
     assert records.find() is None
 
 
-@pytest.mark.parametrize("before", ["absent", "waiting reference", "lapsed", "failed"])
+@pytest.mark.parametrize("before", ["absent", "waiting reference", "lapsed", "failed", "ended for another message"])
 def test_of_racing_claims_exactly_one_wins(make: MakeRecords, before: str) -> None:
     by_reference = before == "waiting reference"
     records = make(key_name="taskId" if by_reference else "task_id")
     for n in range(3):
-        task = (their_task if by_reference else own_task)(f"task-{n}")
+        is_eks = before == "ended for another message"
+        task = (their_task if by_reference else eks_task if is_eks else own_task)(f"task-{n}")
         if by_reference:
             records.put(taskId=task.task_id, requestData=PREDECESSOR_REQUEST, taskStatus="waiting")
         elif before == "lapsed":
@@ -278,6 +300,8 @@ def test_of_racing_claims_exactly_one_wins(make: MakeRecords, before: str) -> No
         elif before == "failed":
             records.store.fail(records.claimed(task, owner="failed"), task, FAILURE)
             records.clock.advance(60)  # the messages of the race are sent after the failure
+        elif is_eks:
+            end_of(records, "completed", task, sns_id="sns-0")
         answers = _race(records, task, 6)
 
         winners = [answer for answer in answers if isinstance(answer, Claim)]
@@ -1023,6 +1047,183 @@ def test_own_task_works_in_a_table_with_the_predecessors_key(make: MakeRecords) 
     record = records.get()
     assert (record["taskId"], record["status"]) == ("task-1", "completed")
     assert not {"task_id", "taskStatus", "processRes"} & set(record)
+
+
+# ids that come again
+
+
+def test_claim_keeps_the_message_that_its_run_belongs_to(records: Records) -> None:
+    records.claimed(eks_task(), sns_id="sns-1")
+    record = records.get()
+    assert (record["format"], record["message_id"], record["run_no"]) == ("eks-v1alpha2", "sns-1", 1)
+    records.claimed(eks_task("task-2"), message_id="message-2")
+    assert records.get("task-2")["message_id"] == "message-2"
+
+
+def test_claim_by_another_message_keeps_that_one(records: Records) -> None:
+    claim = records.claimed(eks_task(), sns_id="sns-1")
+    records.store.release(claim, counts=Counts.NOTHING)
+    again = records.claimed(eks_task(), owner="nonce-2", sns_id="sns-2")
+    assert (again.run_no, again.attempt) == (1, 2)
+    assert records.get()["message_id"] == "sns-2"
+
+
+def end_of(records: Records, end: str, task: Task, **message: Any) -> Claim:
+    """Claim `task` for a message, and write its end."""
+    claim = records.claimed(task, owner=f"owner of {end}", **message)
+    match end:
+        case "completed":
+            records.store.renew(claim, lease_s=LEASE_S, progress=Progress(percent=40, step=8, eta_s=12))
+            result = dataclasses.replace(RESULT, warnings=("all black",), gpu_cost_usd=Decimal("0.001"))
+            records.store.complete(claim, task, result)
+        case "failed":
+            records.store.fail(claim, task, FAILURE)
+        case _:
+            records.store.request_cancel(task.task_id)
+            records.store.cancelled(claim, task)
+    return claim
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
+def test_another_message_with_the_id_of_a_task_that_ended_is_a_new_run(records: Records, end: str) -> None:
+    end_of(records, end, eks_task(form=Format.EKS_V1ALPHA1), sns_id="sns-1")
+    records.clock.advance(60)
+    other = eks_task(payload={"prompt": "a hound"}, runtime=None)
+
+    claim = records.claimed(other, owner="again", sns_id="sns-2", age_s=1.0)
+    assert claim == Claim(task_id="task-1", owner="again", attempt=2, run_no=2, runs=1)
+    now = records.clock.now()
+    assert records.get() == {
+        "task_id": "task-1",
+        "status": "processing",
+        "owner": "again",
+        "attempt": 2,
+        "runs": 1,
+        "run_no": 2,
+        "lease_until": now + LEASE_S,
+        "created_at": int(now - 1.0),
+        "updated_at": int(now),
+        "fingerprint": other.fingerprint,
+        "job_type": "txt2img",
+        "worker": "worker-1",
+        "format": "eks-v1alpha2",
+        "message_id": "sns-2",
+        "earlier_messages": ["sns-1"],
+    }, "nothing of the run before is left"
+    records.store.complete(claim, other, RESULT)
+    assert (records.get()["status"], records.get()["run_no"]) == ("completed", 2)
+
+
+def test_runs_of_one_id_are_counted_on(records: Records) -> None:
+    for n in range(1, 5):
+        claim = end_of(records, "failed" if n % 2 else "completed", eks_task(), sns_id=f"sns-{n}")
+        assert (claim.run_no, claim.attempt, claim.runs) == (n, n, 1)
+
+
+def test_a_copy_of_the_message_that_ended_is_a_duplicate(records: Records) -> None:
+    end_of(records, "failed", eks_task(), sns_id="sns-1", message_id="message-1")
+    before = records.get()
+    for age_s in (5.0, -5.0):
+        assert records.refused(eks_task(), sns_id="sns-1", message_id="message-2", age_s=age_s) is Refusal.DUPLICATE
+    assert records.get() == before
+
+
+def test_a_late_copy_of_the_message_of_an_earlier_run_is_a_duplicate_too(records: Records) -> None:
+    """Its worker died after the end was written and before the message was deleted."""
+    for n in range(1, 8):
+        end_of(records, "completed", eks_task(), sns_id=f"sns-{n}")
+    before = records.get()
+    assert before["earlier_messages"] == ["sns-6", "sns-5", "sns-4", "sns-3", "sns-2"]
+    for n in range(2, 8):
+        assert records.refused(eks_task(), sns_id=f"sns-{n}") is Refusal.DUPLICATE
+    assert records.get() == before
+
+
+def test_without_an_envelope_the_message_s_own_id_tells(records: Records) -> None:
+    end_of(records, "completed", eks_task(), message_id="message-1")
+    assert records.refused(eks_task(), message_id="message-1") is Refusal.DUPLICATE
+    assert records.claimed(eks_task(), owner="again", message_id="message-2").run_no == 2
+
+
+def test_while_the_task_has_no_end_the_fingerprint_decides(records: Records) -> None:
+    other = eks_task(payload={"prompt": "a hound"})
+    claim = records.claimed(eks_task(), sns_id="sns-1")
+    before = records.get()
+    assert records.refused(eks_task(), sns_id="sns-2") is Refusal.ELSEWHERE
+    assert records.refused(other, sns_id="sns-2") is Refusal.CONFLICT
+    assert records.get() == before
+    records.store.release(claim, counts=Counts.NOTHING)
+    assert records.refused(other, sns_id="sns-2") is Refusal.CONFLICT
+
+
+@pytest.mark.parametrize("ended", ["own", "job"])
+def test_the_id_of_another_format_does_not_come_again(records: Records, ended: str) -> None:
+    end_of(records, "completed", own_task() if ended == "own" else job_task())
+    before = records.get()
+    assert records.refused(eks_task(), sns_id="sns-2") is Refusal.CONFLICT
+    assert records.get() == before
+
+
+def test_an_id_of_our_own_format_is_refused_where_eks_had_it(records: Records) -> None:
+    end_of(records, "completed", eks_task(), sns_id="sns-1")
+    assert records.refused(own_task(), message_id="message-2") is Refusal.CONFLICT
+
+
+def test_of_racing_messages_with_one_id_each_has_its_run_in_turn(records: Records) -> None:
+    end_of(records, "completed", eks_task(), sns_id="sns-1")
+    first = records.claimed(eks_task(), owner="a", sns_id="sns-2")
+    assert records.refused(eks_task(), owner="b", sns_id="sns-3") is Refusal.ELSEWHERE
+    records.store.complete(first, eks_task(), RESULT)
+    assert records.claimed(eks_task(), owner="b", sns_id="sns-3").run_no == 3
+
+
+def test_a_new_run_whose_claim_was_not_answered_is_claimed_once(records: Records) -> None:
+    end_of(records, "completed", eks_task(), sns_id="sns-1")
+    first = records.claimed(eks_task(), owner="again", sns_id="sns-2")
+    assert records.claimed(eks_task(), owner="again", sns_id="sns-2") == first
+    assert records.get()["run_no"] == 2
+
+
+def test_whoever_held_the_run_before_is_fenced_off(records: Records) -> None:
+    old = end_of(records, "completed", eks_task(), sns_id="sns-1")
+    records.claimed(eks_task(), owner="again", sns_id="sns-2")
+    with pytest.raises(LeaseLost):
+        records.store.complete(old, eks_task(), RESULT)
+
+
+def test_a_task_cancelled_before_any_claim_can_be_asked_for_again(records: Records) -> None:
+    records.store.create(eks_task(), job_type="txt2img")
+    assert records.get()["format"] == "eks-v1alpha2"
+    assert records.store.request_cancel("task-1") == "cancelled"
+    assert records.refused(eks_task(), sns_id="sns-1", age_s=5.0) is Refusal.DUPLICATE, "it was sent before that"
+    records.clock.advance(60)
+    assert records.claimed(eks_task(), owner="again", sns_id="sns-2", age_s=1.0).run_no == 1
+    assert "finished_at" not in records.get()
+
+
+# the job API's records
+
+
+def test_a_job_s_record_has_its_path_and_its_format(records: Records) -> None:
+    records.claimed(job_task())
+    record = records.get()
+    assert (record["job_type"], record["format"]) == ("/api/v1/camera-angle/jobs", "job-api")
+    assert "message_id" not in record
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_a_cancelled_job_has_an_error_for_clients_that_know_no_cancellation(records: Records, is_held: bool) -> None:
+    if is_held:
+        records.store.cancelled(records.claimed(job_task()), job_task())
+    else:
+        records.store.create(job_task(), job_type=job_task().job_type)
+        assert records.store.request_cancel("task-1") == "cancelled"
+    assert (records.get()["status"], records.get()["error_message"]) == ("cancelled", "cancelled")
+
+
+def test_a_failed_job_says_why(records: Records) -> None:
+    records.store.fail(records.claimed(job_task()), job_task(), FAILURE)
+    assert records.get()["error_message"] == FAILURE.message
 
 
 # the adapter alone

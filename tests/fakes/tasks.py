@@ -67,23 +67,32 @@ class FakeTaskStore:
                 reason = judge(
                     record,
                     task=task,
+                    message=message,
                     owner=owner,
-                    sent_at_s=message.sent_at_s,
                     now=self._clock.now(),
                     max_runs=self._max_runs,
                 )
-            if record is None or reason not in {Refusal.OURS, Refusal.CHANGED, Refusal.RESENT}:
+            if record is None or reason not in {Refusal.OURS, Refusal.CHANGED, Refusal.RESENT, Refusal.REUSED}:
                 return Refused(reason, copy.deepcopy(record))
             # Our own claim whose lease ran out before we heard of it is claimed anew, as by anybody else.
             if reason is not Refusal.OURS or self._is_open(record):
-                self._take(record, task, message, owner=owner, lease_s=lease_s, resent=reason is Refusal.RESENT)
+                self._take(record, task, message, owner=owner, lease_s=lease_s, reason=reason)
             elif record["lease_until"] > self._clock.now():
                 record["lease_until"] = self._clock.now() + lease_s
             return _claim_of(task.task_id, record)
 
-    def _take(self, record: Record, task: Task, message: Message, *, owner: str, lease_s: float, resent: bool) -> None:
+    def _take(
+        self, record: Record, task: Task, message: Message, *, owner: str, lease_s: float, reason: Refusal
+    ) -> None:
         now = self._clock.now()
-        if resent:
+        if reason is Refusal.REUSED:
+            kept = {name: record[name] for name in (self._key_name, "attempt", "instance_id") if name in record}
+            kept["run_no"] = record.get("run_no", 0) + 1
+            if "message_id" in record:
+                kept["earlier_messages"] = [record["message_id"], *record.get("earlier_messages", [])][:5]
+            record.clear()
+            record |= kept
+        if reason is Refusal.RESENT:
             _drop(record, "runs", "error", "error_message", "finished_at", "tries", "first_try_at", "cancel_requested")
             if task.format is Format.PREDECESSOR:
                 _drop(record, "processRes", "processTime")
@@ -92,10 +101,13 @@ class FakeTaskStore:
         record.setdefault("run_no", 1)
         if not task.by_reference:
             record.setdefault("fingerprint", task.fingerprint)
-            record.setdefault("job_type", task.task_type.value)
+            record.setdefault("job_type", task.job_type)
         if task.runtime:
             record.setdefault("runtime", task.runtime)
         record |= {"status": "processing", "owner": owner, "lease_until": now + lease_s, "updated_at": int(now)}
+        record |= _format_of(task)
+        if task.format.is_eks:
+            record["message_id"] = message.identity
         record["worker"] = self._worker
         record["attempt"] = record.get("attempt", 0) + 1
         record["runs"] = record.get("runs", 0) + 1
@@ -177,7 +189,8 @@ class FakeTaskStore:
             if failure is not None:
                 _explain(mine, failure)
             mine["owner"] = "closed"
-            form = Format.PREDECESSOR if "requestData" in mine or "taskStatus" in mine else Format.OWN
+            form = Format(mine.get("format", "own"))
+            form = Format.PREDECESSOR if "requestData" in mine or "taskStatus" in mine else form
             self._finish(mine, status, form, error=failure.message if failure else status)
             return True
 
@@ -204,6 +217,8 @@ class FakeTaskStore:
         _drop(record, *RUN_STATE, "cancel_requested")
         record |= {"status": status, "updated_at": int(now), "finished_at": now}
         record["expires_at"] = math.ceil(now) + self._ttl_s
+        if form is Format.JOB_API and status == "cancelled":
+            record["error_message"] = "cancelled"
         if form is Format.PREDECESSOR:
             record |= predecessor.finished(addresses, error, now=now)
 
@@ -219,7 +234,7 @@ class FakeTaskStore:
                 "job_type": job_type,
                 "created_at": now,
                 "updated_at": now,
-            }
+            } | _format_of(task)
             return True
 
     def request_cancel(self, task_id: str) -> str:
@@ -234,6 +249,10 @@ class FakeTaskStore:
                 self.close_unclaimed(task_id, record, "cancelled", None)
                 return "cancelled"
             return str(status)
+
+
+def _format_of(task: Task) -> Record:
+    return {} if task.format in {Format.OWN, Format.PREDECESSOR} else {"format": task.format.value}
 
 
 def _drop(record: Record, *names: str) -> None:

@@ -195,3 +195,65 @@ def test_a_queue_that_is_not_there_is_said_to_be_made_by_setup(place: Place) -> 
     done = place.run("show", "t", SCHEDULER_AWS_SQS_QUEUE_URL=unique("nowhere"))
     assert done.exit_code == 1
     assert "sd-scheduler setup" in done.stderr
+
+
+def parse(tmp_path: Path, body: str, *words: str) -> Result:
+    file = tmp_path / "body.json"
+    file.write_text(body)
+    return CliRunner().invoke(cli, ["task", "parse", str(file), *words])
+
+
+V1ALPHA1 = {"alwayson_scripts": {"task": "text-to-image", "id_task": "t-1", "uid": "9"}, "prompt": "A dog"}
+
+
+def test_a_body_is_explained_field_by_field(tmp_path: Path) -> None:
+    done = parse(tmp_path, json.dumps({"Message": json.dumps(V1ALPHA1), "MessageId": "sns-1"}))
+    assert done.exit_code == 0
+    told = dict(line.split(None, 1) for line in done.stdout.splitlines())
+    assert (told["format"], told["task_id"], told["runtime"]) == ("eks-v1alpha1", "t-1", "legacy")
+    assert (told["task_type"], told["prefix"], told["sns_id"]) == ("txt2img", "-", "sns-1")
+    assert told["payload"] == '{"prompt": "A dog"}'
+
+
+def test_a_body_is_explained_as_json_whole(tmp_path: Path) -> None:
+    long = V1ALPHA1 | {"prompt": "A dog, " * 1000}
+    told = json.loads(parse(tmp_path, json.dumps(long), "--json").stdout)
+    assert told["payload"] == {"prompt": long["prompt"]}
+    assert told["context"] == {}
+    assert len(parse(tmp_path, json.dumps(long)).stdout) < 1500
+
+
+def test_a_body_is_read_from_standard_input() -> None:
+    job = {"task_id": "j-1", "api_path": "/api/v1/camera-angle/jobs", "request_body": {}}
+    done = CliRunner().invoke(cli, ["task", "parse", "-", "--json"], input=json.dumps(job))
+    assert json.loads(done.stdout)["api_path"] == "/api/v1/camera-angle/jobs"
+
+
+def test_a_pointer_and_a_reference_say_where_the_request_lies(tmp_path: Path) -> None:
+    pointer = ["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": "large", "s3Key": "k"}]
+    told = json.loads(parse(tmp_path, json.dumps(pointer), "--json").stdout)
+    assert told == {"format": "claim-check", "body": "s3://large/k", "bytes": None, "sns_id": None}
+    told = json.loads(parse(tmp_path, '{"taskId": "42", "storage": "dynamodb"}', "--json").stdout)
+    assert told == {"format": "predecessor", "task_id": "42", "request": "in the table"}
+
+
+def test_a_body_that_would_be_refused_ends_with_3_and_the_field(tmp_path: Path) -> None:
+    body = json.dumps({"metadata": {"id": "a b", "tasktype": "pipeline"}, "content": {}})
+    done = parse(tmp_path, body)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert "metadata.id is 'a b'" in done.stderr
+    done = parse(tmp_path, body, "--json")
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["field"] == "metadata.id"
+
+
+def test_a_body_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
+    assert CliRunner().invoke(cli, ["task", "parse", str(tmp_path / "none.json")]).exit_code == 2
+
+
+def test_a_refused_body_of_eks_is_submitted_once_it_is_mended(place: Place) -> None:
+    body = {"metadata": {"id": "t-9", "tasktype": "text-to-image"}, "content": {"prompt": "A dog"}}
+    (place.folder / "task.json").write_text(json.dumps(body))
+    done = place.run("submit", "--file", "task.json")
+    assert (done.exit_code, done.stdout) == (0, "t-9\n")
+    assert place.sent() == [body]

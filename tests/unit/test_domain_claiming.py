@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from decimal import Decimal
 from itertools import combinations
 from typing import Any
@@ -12,19 +13,22 @@ from hypothesis import strategies as st
 
 from scheduler.domain.claiming import Refusal, judge, wait_elsewhere_s
 from scheduler.domain.retry import MAX_BACKOFF_S
-from scheduler.domain.task import Format, Task, TaskType
+from scheduler.domain.task import Format, Message, Task, TaskType
 
 NOW = 1_900_000_000.0
 SENT = NOW - 60
 OURS, THEIRS = "nonce-of-this-claim", "nonce-of-another"
 TASK = Task(task_id="t", task_type=TaskType.TXT2IMG, payload={}, fingerprint="f1")
+EKS = Task(task_id="t", task_type=TaskType.TXT2IMG, payload={}, fingerprint="f1", format=Format.EKS_V1ALPHA2)
 REFERENCE = Task(
     task_id="t", task_type=TaskType.TXT2IMG, payload={}, fingerprint="", format=Format.PREDECESSOR, by_reference=True
 )
 
+MESSAGE = Message(queue=0, message_id="m-1", receipt="r", body="", sent_at_s=SENT, receive_count=1, received_s=0.0)
+
 
 def judged(record: dict[str, Any] | None, task: Task = TASK) -> Refusal:
-    return judge(record, task=task, owner=OURS, sent_at_s=SENT, now=NOW, max_runs=3)
+    return judge(record, task=task, message=MESSAGE, owner=OURS, now=NOW, max_runs=3)
 
 
 def record(**attributes: Any) -> dict[str, Any]:
@@ -85,8 +89,69 @@ def test_each_refusal_is_read_from_the_record(name):
     assert judged(found) is expected
 
 
-def test_the_table_shows_every_refusal_but_that_of_a_missing_record():
-    assert {expected for _, expected in TABLE.values()} == set(Refusal) - {Refusal.MISSING}
+def eks(**attributes: Any) -> dict[str, Any]:
+    return record(format="eks-v1alpha1", message_id="m-0") | attributes
+
+
+REUSED = {
+    "ended for another message": (eks(status="completed"), Refusal.REUSED),
+    "failed for another message": (eks(status="failed", finished_at=SENT + 1), Refusal.REUSED),
+    "cancelled, another message": (eks(status="cancelled"), Refusal.REUSED),
+    "ended for another message, another request": (eks(status="completed", fingerprint="f2"), Refusal.REUSED),
+    "ended for another message, runs spent": (eks(status="failed", runs=3), Refusal.REUSED),
+    "ended for another message, after this one": (
+        eks(status="completed", earlier_messages=["m-2", "m-1"]),
+        Refusal.DUPLICATE,
+    ),
+    "messages that we never write": (eks(status="completed", earlier_messages=7), Refusal.REUSED),
+    "ended for this message": (eks(status="completed", message_id="m-1"), Refusal.DUPLICATE),
+    "failed for this message": (eks(status="failed", message_id="m-1", finished_at=SENT - 1), Refusal.DUPLICATE),
+    "ended for this message, another request": (
+        eks(status="completed", message_id="m-1", fingerprint="f2"),
+        Refusal.DUPLICATE,
+    ),
+    "running for another message": (eks(**running()), Refusal.ELSEWHERE),
+    "running for another message, another request": (eks(**running(fingerprint="f2")), Refusal.CONFLICT),
+    "waiting for another message": (eks(status="pending"), Refusal.CHANGED),
+    "waiting for another message, another request": (eks(status="pending", fingerprint="f2"), Refusal.CONFLICT),
+    "our own claim": (eks(**running()) | {"owner": OURS}, Refusal.OURS),
+    "ended, of another format": (record(status="completed"), Refusal.DUPLICATE),
+    "ended, of another format and request": (record(status="completed", fingerprint="f2"), Refusal.CONFLICT),
+    "ended, of the job API": (eks(status="completed", format="job-api", fingerprint="f2"), Refusal.CONFLICT),
+    "a message's id that we never write": (eks(status="completed", message_id=7), Refusal.CONFLICT),
+    "cancelled before any claim, this sent later": (
+        record(format="eks-v1alpha2", status="cancelled", finished_at=SENT - 1),
+        Refusal.REUSED,
+    ),
+    "cancelled before any claim, this sent before": (
+        record(format="eks-v1alpha2", status="cancelled", finished_at=SENT + 1),
+        Refusal.DUPLICATE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REUSED)
+def test_an_id_that_comes_again_is_a_new_run_once_the_task_has_its_end(name):
+    found, expected = REUSED[name]
+    assert judged(found, EKS) is expected
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+def test_an_id_of_our_own_format_never_comes_again(status):
+    assert judged(eks(status=status, finished_at=SENT + 1)) is Refusal.DUPLICATE
+    assert judged(eks(status=status, finished_at=SENT + 1, fingerprint="f2")) is Refusal.CONFLICT
+
+
+def test_copies_of_one_message_are_told_by_the_id_that_sns_gave_it():
+    for sns_id, expected in (("sns-1", Refusal.DUPLICATE), ("sns-2", Refusal.REUSED), (None, Refusal.REUSED)):
+        copy = dataclasses.replace(MESSAGE, sns_id=sns_id)
+        ended = eks(status="completed", message_id="sns-1")
+        assert judge(ended, task=EKS, message=copy, owner=OURS, now=NOW, max_runs=3) is expected
+
+
+def test_the_tables_show_every_refusal_but_that_of_a_missing_record():
+    shown = {expected for _, expected in [*TABLE.values(), *REUSED.values()]}
+    assert shown == set(Refusal) - {Refusal.MISSING}
 
 
 def test_without_a_record_a_reference_is_missing_and_a_whole_message_may_try_again():

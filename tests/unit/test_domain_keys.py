@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scheduler.domain.keys import MAX_PREFIX_CHARS, TASK_ID, address, clean_prefix, image_key
+from scheduler.domain.keys import MAX_PREFIX_CHARS, TASK_ID, address, clean_prefix, image_key, output_key, run_mark
 from scheduler.domain.task import Format, Task, TaskType
 
 task_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", fullmatch=True)
@@ -111,6 +111,41 @@ def test_the_form_of_a_key(key, expected):
 def test_the_predecessors_clients_build_the_key_themselves(index, expected):
     of = task(form=Format.PREDECESSOR, prefix="clients/7")
     assert key_of(of, default_prefix="elsewhere", index=index) == expected
+
+
+EKS = [form for form in Format if form.is_eks]
+
+
+@pytest.mark.parametrize("form", EKS)
+@pytest.mark.parametrize(
+    ("prefix", "folder"),
+    [
+        ("output", "output/test-t2i"),
+        ("output/", "output/test-t2i"),
+        ("/customers//7/", "customers/7/test-t2i"),
+        ("../..", "test-t2i"),
+        ("", "test-t2i"),
+        (None, "test-t2i"),
+    ],
+)
+def test_tasks_of_eks_keep_its_keys_without_the_default_prefix(form, prefix, folder):
+    of = task("test-t2i", prefix=prefix, form=form)
+    mark = run_mark("test-t2i", 1)
+    assert key_of(of, index=2, extension=".webp") == f"{folder}/test-t2i-{mark}-2.webp"
+    assert output_key(of, run_no=1) == f"{folder}/test-t2i-{mark}.out"
+
+
+def test_the_mark_of_a_run_is_four_digits_and_the_same_for_ever():
+    assert [run_mark("test-t2i", run_no) for run_no in (1, 2)] == ["7fce", "7fcf"]
+    assert [run_mark(task_id, 1) for task_id in ("307", "a")] == ["6d98", "ca98"]
+
+
+@given(task_ids, st.integers(1, 70_000), st.integers(1, 200_000))
+def test_two_runs_of_a_task_never_share_a_mark(task_id, run_no, apart):
+    """Else the pictures of the first would be taken for those of the second, which are written once."""
+    one, other = run_mark(task_id, run_no), run_mark(task_id, run_no + apart)
+    assert one != other
+    assert re.fullmatch("[0-9a-f]{4}", one) or run_no >= 65536
 
 
 @pytest.mark.parametrize("task_id", ["", ".a", "-a", "_a", "a/b", "a b", "a\n", "é", "a" * 129, "a\0"])

@@ -122,12 +122,6 @@ def test_a_bad_request_leaves_no_record_and_no_message(records, sent, changes, f
     assert (records.records, sent) == ({}, [])
 
 
-def test_a_reference_is_nothing_to_submit(records, sent):
-    with pytest.raises(Rejected, match="needs task_id, task_type and payload"):
-        submit({"taskId": "t1", "storage": "dynamodb"}, records=records, send=sent)
-    assert (records.records, sent) == ({}, [])
-
-
 def test_when_the_table_does_not_answer_nothing_is_sent(records, sent):
     records.fail_next(1, Unavailable("down"), on="create")
     with pytest.raises(Unavailable):
@@ -141,3 +135,42 @@ def test_the_size_counted_is_that_of_the_message_as_sent(records, sent):
     assert len(sent[0]) == MAX_MESSAGE_BYTES
     with pytest.raises(Rejected, match="SQS takes 1048576"):
         submit(MESSAGE | {"context": "x" * (room + 1)}, records=records, send=sent)
+
+
+EKS = {
+    "metadata": {"id": "t1", "runtime": "sdwebui", "tasktype": "text-to-image"},
+    "content": {"prompt": "a fox", "steps": 20, "width": 512, "height": 512},
+}
+
+
+def test_an_id_of_eks_is_sent_again_after_its_end_and_runs_anew(clock, records):
+    worker = Worker(clock, tasks=records)
+    for run_no, steps in ((1, 20), (2, 30)):
+        task = EKS | {"content": EKS["content"] | {"steps": steps}}
+        assert submit(task, records=records, send=worker.queue.send).was_sent
+        worker.work()
+        record = records.record("t1")
+        assert (record["status"], record["run_no"], record["format"]) == ("completed", run_no, "eks-v1alpha2")
+
+
+def test_another_request_of_eks_is_refused_while_the_first_has_no_end(records, sent):
+    submit(EKS, records=records, send=sent)
+    with pytest.raises(Rejected, match="already belongs to another request"):
+        submit(EKS | {"content": {"prompt": "a hound"}}, records=records, send=sent)
+    assert len(sent) == 1
+
+
+def test_the_path_of_a_job_is_its_type(records, sent):
+    job = {"task_id": "t1", "api_path": "/api/v1/camera-angle/jobs", "request_body": {"seed": 7}}
+    submit(job, records=records, send=sent)
+    record = records.record("t1")
+    assert (record["job_type"], record["format"]) == ("/api/v1/camera-angle/jobs", "job-api")
+
+
+@pytest.mark.parametrize(
+    "message", [{"taskId": "t1", "storage": "dynamodb"}, {"Message": '{"taskId": "t1", "storage": "dynamodb"}'}]
+)
+def test_what_only_says_where_the_task_lies_is_not_submitted(records, sent, message):
+    with pytest.raises(Rejected, match="must hold the task"):
+        submit(message, records=records, send=sent)
+    assert (sent, records.records) == ([], {})

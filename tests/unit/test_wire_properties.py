@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scheduler.domain.errors import Rejected
 from scheduler.domain.task import Format, Task, TaskType
 from scheduler.wire import predecessor
+from scheduler.wire.claim_check import Pointer
 from scheduler.wire.json_body import MAX_DEPTH
 from scheduler.wire.recognise import recognise
 
@@ -32,7 +33,10 @@ scalars = (
     | text
 )
 field_names = st.sampled_from(
-    ["task_id", "task_type", "payload", "runtime", "prefix", "checkpoint", "context", "taskId", "storage", "api", ""]
+    [
+        *("task_id", "task_type", "payload", "runtime", "prefix", "checkpoint", "context", "taskId", "storage", "api"),
+        *("metadata", "content", "alwayson_scripts", "sdname", "task", "api_path", "request_body", "Message", ""),
+    ]
 )
 values = st.recursive(
     scalars,
@@ -65,14 +69,14 @@ def check_rejection(error: Rejected) -> None:
     assert error.message.isprintable()
 
 
-def settle(body: str) -> Task | str | None:
+def settle(body: str) -> Task | str | Pointer | None:
     """Return what `body` becomes, None when it is rejected as it should be; any other error is the test's failure."""
     try:
         found = recognise(body)
     except Rejected as error:
         check_rejection(error)
         return None
-    assert isinstance(found, Task | str)
+    assert isinstance(found, Task | str | Pointer)
     return found
 
 
@@ -283,6 +287,10 @@ KEYS = [
     "context",
     "taskId",
     "storage",
+    "metadata",
+    "alwayson_scripts",
+    "Message",
+    "task",
     "",
     "\ud800",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from scheduler.domain.errors import Rejected
-from scheduler.domain.task import Task
+from scheduler.domain.task import Format, Task
 from scheduler.wire import predecessor
+from scheduler.wire.claim_check import Pointer
 from scheduler.wire.recognise import recognise
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "messages"
@@ -27,8 +29,14 @@ def expected_of(path: Path) -> dict[str, Any]:
     return json.loads((path.parent / f"{path.name.partition('.')[0]}.expected.json").read_text())
 
 
-def outcome(found: Task | str) -> dict[str, Any]:
-    return {"reference": found} if isinstance(found, str) else {"task": asdict(found)}
+def outcome(found: Task | str | Pointer) -> dict[str, Any]:
+    match found:
+        case Task():
+            return {"task": asdict(found)}
+        case Pointer():
+            return {"pointer": asdict(found)}
+        case _:
+            return {"reference": found}
 
 
 def check(expected: dict[str, Any], call: Any) -> None:
@@ -52,11 +60,46 @@ def test_a_record_becomes_what_is_written_beside_it(path):
     check(expected_of(path), lambda: predecessor.parse_record(record["taskId"], record))
 
 
+def test_a_body_fits_the_same_format_whether_it_comes_raw_or_through_sns():
+    for path in BODIES:
+        body = path.read_bytes().decode()
+        if path.parent.name in {"sns", "claim_check"} or "surrogate" in path.name:
+            continue
+        check(
+            through_sns(expected_of(path)), lambda body=body: recognise(json.dumps({"Message": body, "MessageId": "s"}))
+        )
+
+
+def through_sns(expected: dict[str, Any]) -> dict[str, Any]:
+    match expected:
+        case {"task": task}:
+            return {"task": task | {"sns_id": "s"}}
+        case {"rejected": {"field": "body", "says": says}}:
+            return {"rejected": {"field": "Message", "says": says}}
+        case _:
+            return expected
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "formats.md"
+BLOCKS = re.findall(r"^```json\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_bodies_that_are_documented_are_understood_and_the_rest_is_no_message():
+    found = [json.loads(block) for block in BLOCKS]
+    answers = [body for body in found if any(name in body for name in ("taskStatus", "result", "status"))]
+    mapped = next(body for body in found if "init_images" in body)
+    understood = [recognise(json.dumps(body)) for body in found if body not in [*answers, mapped]]
+    assert len(understood) == len(found) - 4
+    tasks = [one for one in understood if isinstance(one, Task)]
+    assert {task.format for task in tasks} == set(Format) - {Format.PREDECESSOR}
+    assert mapped in [task.payload for task in tasks]
+
+
 def test_every_expectation_has_its_sample_and_every_folder_both_kinds():
     sampled = {name_of(path) for path in [*BODIES, *RECORDS]}
     expected = sorted(SAMPLES.rglob("*.expected.json"))
     assert {name_of(path) for path in expected} == sampled
-    for folder in ("own", "predecessor", "records"):
+    for folder in ("own", "predecessor", "records", "eks_v1alpha1", "eks_v1alpha2", "sns", "job_api", "claim_check"):
         kinds = {"rejected" in json.loads(path.read_text()) for path in expected if path.parent.name == folder}
         assert kinds == {True, False}
 
