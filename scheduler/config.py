@@ -16,7 +16,18 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from scheduler.config_file import Entry, IniFile, expand, parse, plain
-from scheduler.config_sections import SECTIONS, Autoscaling, Aws, Scheduler, SdApi, Section, bounds, is_list, is_secret
+from scheduler.config_sections import (
+    SECTIONS,
+    Autoscaling,
+    Aws,
+    Inputs,
+    Scheduler,
+    SdApi,
+    Section,
+    bounds,
+    is_list,
+    is_secret,
+)
 from scheduler.domain.errors import ConfigError
 
 PREFIX = "SCHEDULER_"
@@ -51,6 +62,7 @@ class Settings:
     aws: Aws
     sd_api: SdApi
     scheduler: Scheduler
+    inputs: Inputs
     autoscaling: Autoscaling
     file: Path | None
     sources: Mapping[tuple[str, str], str] = field(repr=False)
@@ -59,6 +71,11 @@ class Settings:
     def state_table(self) -> str:
         """The table of the fleet's state."""
         return self.autoscaling.state_table or f"{self.aws.dynamodb_table}-fleet"
+
+    @property
+    def input_buckets(self) -> tuple[str, ...]:
+        """The buckets that tasks may name inputs from."""
+        return self.inputs.allow_buckets or (self.aws.s3_bucket,)
 
 
 class Shown(NamedTuple):
@@ -121,12 +138,21 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     aws = _section("aws", Aws, given, environ, faults, file=file)
     sd_api = _section("sd_api", SdApi, given, environ, faults, file=file)
     scheduler = _section("scheduler", Scheduler, given, environ, faults, file=file)
+    inputs = _section("inputs", Inputs, given, environ, faults, file=file)
     autoscaling = _section("autoscaling", Autoscaling, given, environ, faults, file=file)
     problems = faults.in_order()
-    if problems or aws is None or sd_api is None or scheduler is None or autoscaling is None:
+    if problems or aws is None or sd_api is None or scheduler is None or inputs is None or autoscaling is None:
         raise ConfigError(problems)
     sources = MappingProxyType({key: value.source for key, value in given.items()})
-    return Settings(aws=aws, sd_api=sd_api, scheduler=scheduler, autoscaling=autoscaling, file=file, sources=sources)
+    return Settings(
+        aws=aws,
+        sd_api=sd_api,
+        scheduler=scheduler,
+        inputs=inputs,
+        autoscaling=autoscaling,
+        file=file,
+        sources=sources,
+    )
 
 
 def effective(settings: Settings) -> list[Shown]:
