@@ -132,7 +132,7 @@ class GuardedHttp:
     def _connected(self, where: WebAddress, deadline: Deadline) -> socket.socket:
         """Resolve once, judge every address, and connect to one of just these."""
         try:
-            found = self._resolve(where.host, where.port, deadline.left_s())
+            found = [where.host] if where.is_ip else self._resolve(where.host, where.port, deadline.left_s())
         except OSError as error:
             raise NoAnswer(f"the host of {shown(where.url)} cannot be looked up: {_words(error)}") from error
         for ip in found:

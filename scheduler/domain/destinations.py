@@ -38,7 +38,7 @@ _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)")
 """A last label that inet_aton would read as a number."""
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_INSIDE = ("localhost", "local", "internal", "home.arpa", "lan", "intranet", "corp", "home", "private")
+_INSIDE = ("localhost", "localdomain", "local", "internal", "home.arpa", "lan", "intranet", "corp", "home", "private")
 """Endings of names that are never public, so that none of them need be looked up."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _S3 = re.compile(r"s3://([a-z0-9](?!.*\.\.)[a-z0-9.-]{1,61}[a-z0-9])/(.+)", re.DOTALL)
@@ -89,6 +89,11 @@ class WebAddress:
     host: str
     port: int
     target: str
+
+    @property
+    def is_ip(self) -> bool:
+        """Whether the host is an address already, so that nothing is to be looked up."""
+        return _literal(self.host) is not None
 
     @property
     def authority(self) -> str:
