@@ -23,6 +23,7 @@ from scheduler.config_sections import (
     Autoscaling,
     Aws,
     Engines,
+    Inputs,
     Scheduler,
     SdApi,
     Section,
@@ -67,6 +68,7 @@ class Settings:
     sd_api: SdApi
     engines: Engines
     scheduler: Scheduler
+    inputs: Inputs
     autoscaling: Autoscaling
     file: Path | None
     sources: Mapping[tuple[str, str], str] = field(repr=False)
@@ -75,6 +77,11 @@ class Settings:
     def state_table(self) -> str:
         """The table of the fleet's state."""
         return self.autoscaling.state_table or f"{self.aws.dynamodb_table}-fleet"
+
+    @property
+    def input_buckets(self) -> tuple[str, ...]:
+        """The buckets that tasks may name inputs from."""
+        return self.inputs.allow_buckets or (self.aws.s3_bucket,)
 
 
 class Shown(NamedTuple):
@@ -138,15 +145,17 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     sd_api = _section("sd_api", SdApi, given, environ, faults, file=file)
     engines = _section("engines", Engines, given, environ, faults, file=file)
     scheduler = _section("scheduler", Scheduler, given, environ, faults, file=file)
+    inputs = _section("inputs", Inputs, given, environ, faults, file=file)
     autoscaling = _section("autoscaling", Autoscaling, given, environ, faults, file=file)
     problems = faults.in_order()
-    if problems or not (aws and sd_api and engines and scheduler and autoscaling):
+    if problems or not (aws and sd_api and engines and scheduler and inputs and autoscaling):
         raise ConfigError(problems)
     return Settings(
         aws=aws,
         sd_api=sd_api,
         engines=engines,
         scheduler=scheduler,
+        inputs=inputs,
         autoscaling=autoscaling,
         file=file,
         sources=MappingProxyType({key: value.source for key, value in given.items()}),

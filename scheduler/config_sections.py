@@ -22,6 +22,8 @@ from scheduler import config_syntax as syntax
 _listed = PlainSerializer(", ".join, return_type=str)
 Queues = Annotated[tuple[str, ...], BeforeValidator(syntax.comma_separated(syntax.queue)), _listed]
 BaseUrls = Annotated[tuple[str, ...], BeforeValidator(syntax.comma_separated(syntax.base_url)), _listed]
+Hosts = Annotated[tuple[str, ...], BeforeValidator(syntax.comma_separated(syntax.opened_host, least=0)), _listed]
+Buckets = Annotated[tuple[str, ...], BeforeValidator(syntax.comma_separated(syntax.bucket, least=0)), _listed]
 Words = Annotated[tuple[str, ...], BeforeValidator(syntax.words), PlainSerializer(shlex.join, return_type=str)]
 Login = Annotated[
     SecretStr,
@@ -203,6 +205,40 @@ class Scheduler(Section):
     health_port: int = Field(8080, ge=0, le=65535, description="Port of the same; 0 takes any free one.")
 
 
+class Inputs(Section):
+    """Pictures that tasks name by address."""
+
+    about: ClassVar[str] = (
+        "Pictures that tasks name by address, http://, https:// or s3://, instead of sending them along. Only public "
+        "addresses are gone to, and only listed buckets read, for whoever may send tasks could reach through this "
+        "host what is closed to him otherwise."
+    )
+
+    allow_hosts: Hosts = Field(
+        (),
+        description="Private hosts that are opened all the same, separated by commas: names, IP addresses, either with "
+        ":PORT, and networks such as 10.1.0.0/16. Link-local and metadata addresses stay closed whatever is listed.",
+    )
+    allow_buckets: Buckets = Field(
+        (),
+        description="Buckets that are read, separated by commas. When empty, s3_bucket alone; when not, that one too "
+        "needs to be listed.",
+    )
+    max_bytes: int = Field(
+        33_554_432,
+        ge=1024,
+        le=1 << 30,
+        description="Bytes that one input may have; its pixels are bounded by max_pixels.",
+    )
+    timeout_s: Seconds = Field(
+        20.0,
+        gt=0,
+        le=600,
+        allow_inf_nan=False,
+        description="Seconds within which one input must be there, all that it takes included.",
+    )
+
+
 def _fleet_id(text: str, info: ValidationInfo) -> str:
     return syntax.fleet_id(text, info.data.get("fleet", ""), needed=bool(info.data.get("enabled")))
 
@@ -305,6 +341,7 @@ SECTIONS: dict[str, type[Section]] = {
     "sd_api": SdApi,
     "engines": Engines,
     "scheduler": Scheduler,
+    "inputs": Inputs,
     "autoscaling": Autoscaling,
 }
 

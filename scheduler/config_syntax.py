@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from urllib.parse import SplitResult, urlsplit
 
+from scheduler.domain.destinations import read_opening
 from scheduler.domain.keys import MAX_PREFIX_CHARS, clean_prefix
 
 MIN_TTL_DAYS = 29
@@ -34,12 +35,12 @@ FLEET_IDS = {
 """How each kind of fleet is named, as a pattern and in words."""
 
 
-def comma_separated(one: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
-    """Return a reader of one or more items, each read by `one`, none twice; line ends separate as commas do."""
+def comma_separated(one: Callable[[str], str], *, least: int = 1) -> Callable[[str], tuple[str, ...]]:
+    """Return a reader of at least `least` items, each read by `one`, none twice; line ends separate as commas do."""
 
     def read(text: str) -> tuple[str, ...]:
         items = [item.strip() for item in re.split(r"[,\n]", text) if item.strip()]
-        if not items:
+        if len(items) < least:
             raise ValueError("it must not be empty")
         values: list[str] = []
         for number, item in enumerate(items, start=1):
@@ -155,6 +156,12 @@ def host(text: str) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError:
         return _matching(_HOST, text, "expected a host name or an IP address, such as 127.0.0.1")
+
+
+def opened_host(text: str) -> str:
+    """Read an entry of a list of hosts that are opened: a name or an address, either with a port, or a network."""
+    read_opening(text)
+    return text
 
 
 def flag(text: object) -> bool:

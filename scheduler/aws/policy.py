@@ -13,12 +13,19 @@ from scheduler.domain.errors import Unavailable
 
 
 def worker_policy(
-    account: Account, *, queues: Sequence[QueueAddress], dlqs: Sequence[QueueAddress], table: str, bucket: str
+    account: Account,
+    *,
+    queues: Sequence[QueueAddress],
+    dlqs: Sequence[QueueAddress],
+    table: str,
+    bucket: str,
+    input_buckets: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the policy document for a worker's role.
 
     The batch calls of SQS are covered by the single ones' actions, and reading an object's head by s3:GetObject. Tasks
-    may name prefixes of their own, so that objects are not limited to one; `rejected/` is among them.
+    may name prefixes of their own, so that objects are not limited to one; `rejected/` is among them. `input_buckets`
+    are those that tasks may name pictures from; the worker's own is read anyhow.
     """
     statements = [
         _allow(
@@ -41,6 +48,9 @@ def worker_policy(
             [account.table_arn(table)],
         ),
         _allow("StorePictures", ["s3:GetObject", "s3:PutObject"], [account.objects_arn(bucket)]),
+        _allow(
+            "ReadInputs", ["s3:GetObject"], [account.objects_arn(other) for other in input_buckets if other != bucket]
+        ),
     ]
     return {"Version": "2012-10-17", "Statement": [statement for statement in statements if statement["Resource"]]}
 
@@ -49,7 +59,9 @@ def _allow(sid: str, actions: list[str], resources: list[str]) -> dict[str, Any]
     return {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources}
 
 
-def policy_for(aws: Aws, account: Account, *, dlqs: Mapping[str, QueueAddress]) -> dict[str, Any]:
+def policy_for(
+    aws: Aws, account: Account, *, dlqs: Mapping[str, QueueAddress], input_buckets: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return the policy for a configuration. `dlqs` are the dead-letter queues, by the configured name or URL of their
     queues; one that is not among them is taken to have the dead-letter queue that `setup` makes.
     """
@@ -64,6 +76,7 @@ def policy_for(aws: Aws, account: Account, *, dlqs: Mapping[str, QueueAddress]) 
         dlqs=list((usual | dict(dlqs)).values()),
         table=aws.dynamodb_table,
         bucket=aws.s3_bucket,
+        input_buckets=input_buckets,
     )
 
 

@@ -37,7 +37,8 @@ def print_policy(settings: Settings) -> None:
             raise
         click.echo(f"note: {error.message}; dead-letter queues are taken to be named as setup names them", err=True)
     account = Account(number=number, region=aws.aws_region, partition=operator_clients.partition_of(aws.aws_region))
-    policy, section = policy_for(aws, account, dlqs=dlqs), settings.autoscaling
+    policy = policy_for(aws, account, dlqs=dlqs, input_buckets=settings.input_buckets)
+    section = settings.autoscaling
     if section.fleet_id:
         policy["Statement"] += fleet_statements(
             section.fleet, section.fleet_id, account, state_table=settings.state_table

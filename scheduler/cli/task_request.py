@@ -11,7 +11,7 @@ import click
 
 from scheduler.domain.errors import Rejected
 from scheduler.domain.task import TaskType
-from scheduler.engines.images import BadImage, inspect
+from scheduler.pictures import BadImage, inspect
 from scheduler.submission import MAX_MESSAGE_BYTES
 
 

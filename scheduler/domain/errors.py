@@ -69,16 +69,18 @@ class Counts(StrEnum):
 
 
 class Transient(SchedulerError):
-    """It may succeed later, or elsewhere."""
+    """It may succeed later, or elsewhere. `field` names what of the task cannot be had, where that is the cause."""
 
     kind = "transient"
     counts = Counts.NOTHING
 
-    def __init__(self, message: str, *, counts: Counts | None = None, engine: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, counts: Counts | None = None, engine: str | None = None, field: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.engine = engine
-        self.field: str | None = None
+        self.field = field
         if counts is not None:
             self.counts = counts
 

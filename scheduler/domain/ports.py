@@ -50,6 +50,33 @@ class Output:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputImage:
+    """A picture that a task named by its address: the bytes as they came, verified, with what their header says."""
+
+    data: bytes
+    media_type: str
+    extension: str
+    width: int
+    height: int
+    sha256: str
+
+
+class Inputs(Protocol):
+    """What tasks name by address (``http://``, ``https://``, ``s3://``) instead of sending it along; safe for threads.
+
+    `field` is what an error calls the address (``payload.init_images.0``). Raises Rejected for what may not be gone
+    to, is not there, is not what was asked for, or is too large; Transient that counts a try for what may be had
+    later; Unavailable when it is AWS or this host's access to it that fails.
+    """
+
+    def image(self, address: str, *, field: str) -> InputImage:
+        """Return the picture at `address`, proved whole."""
+
+    def read(self, address: str, *, field: str, max_bytes: int) -> bytes:
+        """Return what lies at `address`, whatever it is."""
+
+
 class Answer(Protocol):
     """A good answer whose first byte has come: the engine is free, the body is still to be read."""
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from scheduler.domain.errors import BadResult, Rejected
 from scheduler.domain.ports import Output, PreparedRun
 from scheduler.domain.task import EngineImage, TaskType
-from scheduler.engines.images import BadImage, from_base64, inspect, is_all_black
 from scheduler.engines.sdwebui_names import Checkpoints, checkpoint_of, same_sampler
+from scheduler.pictures import BadImage, from_base64, inspect, is_all_black
 
 _LEAST_BOUND_BYTES = 64 << 20
 """However small the request, scripts may add pictures of their own; more than this is no answer."""

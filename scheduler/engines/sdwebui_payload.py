@@ -10,8 +10,8 @@ from typing import Any
 
 from scheduler.domain.errors import Rejected
 from scheduler.domain.task import TaskType
-from scheduler.engines.images import BadImage, Inspected, from_base64, inspect
 from scheduler.engines.sdwebui_names import Samplers
+from scheduler.pictures import BadImage, Inspected, from_base64, inspect
 from scheduler.wire.json_body import shorten
 
 _SIZES = {"width": (512, 8), "height": (512, 8), "steps": (50, 1), "batch_size": (1, 1), "n_iter": (1, 1)}

@@ -278,6 +278,16 @@ def test_the_policy_names_no_resource_but_the_workers_own() -> None:
     assert "sqs:SendMessage" not in json.dumps(without)
 
 
+def test_the_policy_lets_inputs_be_read_from_the_listed_buckets_and_nothing_else_be_done_there() -> None:
+    policy = worker_policy(
+        ACCOUNT, queues=[], dlqs=[], table="records", bucket="pictures", input_buckets=["pictures", "drafts"]
+    )
+    about_drafts = [each for each in policy["Statement"] if "arn:aws:s3:::drafts/*" in each["Resource"]]
+    assert about_drafts == [
+        {"Sid": "ReadInputs", "Effect": "Allow", "Action": ["s3:GetObject"], "Resource": ["arn:aws:s3:::drafts/*"]}
+    ]
+
+
 def test_the_documented_policy_is_that_of_the_template() -> None:
     settings = config.load(ROOT / "conf.template.ini", {})
     documented = json.loads((ROOT / "docs/iam-policy.json").read_text(encoding="utf-8"))

@@ -408,6 +408,10 @@ VALUES = {
     "max_pixels": st.integers(4096),
     "health_host": st.sampled_from(["0.0.0.0", "::1"]) | name,
     "health_port": st.integers(0, 65535),
+    "allow_hosts": st.sampled_from(["", "minio", "minio:9000, 10.0.0.5:80, 10.1.0.0/16, fd00::1, [fd00::2]:8080"]),
+    "allow_buckets": st.just("") | names.map(", ".join),
+    "max_bytes": st.integers(1024, 1 << 30),
+    "timeout_s": st.integers(1, 600),
     "enabled": st.sampled_from(["true", "false"]),
     "fleet": st.just("asg"),
     "fleet_id": name,
@@ -452,6 +456,32 @@ def test_what_is_wrong_in_autoscaling_is_told(home, lines, told):
 def test_the_fleets_table_is_named_after_the_records_unless_it_has_a_name(home):
     assert load(MINIMAL).state_table == "records-fleet"
     assert load(f"{MINIMAL}[autoscaling]\nstate_table = fleet-state\n").state_table == "fleet-state"
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("allow_hosts = minio, 10.0.0.1/8", "item 2: expected a network without host bits"),
+        ("allow_hosts = http://minio", "expected a host name, an IP address"),
+        ("allow_hosts = *.example.com", "expected a host name, an IP address"),
+        ("allow_hosts = 127.1", "expected a host name, an IP address"),
+        ("allow_hosts = minio:0", "expected a host name, an IP address"),
+        ("allow_hosts = 169.254.169.254", "such addresses are never gone to"),
+        ("allow_hosts = [fd00:ec2::254]:80", "such addresses are never gone to"),
+        ("allow_hosts = minio, minio", "item 2: the same as item 1"),
+        ("allow_buckets = s3://pictures", "expected a bucket's name, without s3://"),
+        ("max_bytes = 1023", "expected a whole number from 1024"),
+        ("timeout_s = 0", "expected a number above 0 to 600"),
+    ],
+)
+def test_what_is_wrong_in_inputs_is_told(home, lines, told):
+    (problem,) = problems(f"{MINIMAL}[inputs]\n{lines}\n")
+    assert told in problem
+
+
+def test_inputs_are_read_from_the_own_bucket_alone_unless_others_are_listed(home):
+    assert load(MINIMAL).input_buckets == ("pictures",)
+    assert load(f"{MINIMAL}[inputs]\nallow_buckets = drafts, photos\n").input_buckets == ("drafts", "photos")
 
 
 @settings(deadline=None)

@@ -6,7 +6,7 @@ import io
 import pytest
 from PIL import Image
 
-from scheduler.engines.images import JPEG, PNG, BadImage, from_base64, inspect, is_all_black, sniff
+from scheduler.pictures import JPEG, PNG, BadImage, from_base64, inspect, is_all_black, sniff
 
 
 def picture(fmt="PNG", size=(64, 48), colour=(200, 10, 30), mode="RGB") -> bytes:
