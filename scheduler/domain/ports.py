@@ -25,7 +25,7 @@ class Clock(Protocol):
 class PreparedRun:
     """A task made ready for the engine, beside the engine thread: encoded once, checked as far as can be.
 
-    `image_count` is how many images the answer must hold; `checkpoint` is the engine's own title of the model
+    `image_count` is how many images the answer must hold, None where only the engine knows; `checkpoint` is the engine's own title of the model
     they must come from, `sampler` the name that the answer must show; None means that any will do.
     `estimate_bytes` bounds what the answer may take in memory.
     """
@@ -33,7 +33,7 @@ class PreparedRun:
     task: Task
     path: str
     body: bytes
-    image_count: int
+    image_count: int | None
     checkpoint: str | None
     sampler: str | None
     estimate_bytes: int
@@ -41,8 +41,42 @@ class PreparedRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputImage:
+    """A picture that a task starts from, verified; `sha256` (hex) is of `data`, `extension` begins with a dot."""
+
+    data: bytes
+    media_type: str
+    extension: str
+    width: int
+    height: int
+    sha256: str
+
+
+class Inputs(Protocol):
+    """Pictures that tasks name by address."""
+
+    def image(self, address: str, *, field: str) -> InputImage:
+        """Return the picture at a URL or `s3://` address.
+
+        Raises Rejected naming `field` for what may not be fetched or is no picture, Transient when it cannot be
+        fetched now.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A picture in the making, small, as the engine sends it."""
+
+    data: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """A decoded answer: as many images as asked, each verified, in the order of their seeds."""
+    """A decoded answer: as many images as asked, each verified, in the order of their seeds.
+
+    Among `images` may be videos and sounds, where the engine makes such.
+    """
 
     images: tuple[EngineImage, ...]
     checkpoint: str | None
@@ -104,6 +138,9 @@ class Engine(Protocol):
 
     def progress(self) -> Progress | None:
         """Return how far the present run is; None when nothing runs or the engine does not tell."""
+
+    def preview(self) -> Preview | None:
+        """Return the latest picture in the making of the present run; None when there is none. Raises nothing."""
 
     def free_memory(self) -> None:
         """Make the engine drop what it holds on the GPU, after OutOfMemory. Raises EngineDown."""

@@ -21,7 +21,7 @@ from scheduler.domain.errors import (
     SchedulerError,
     Transient,
 )
-from scheduler.domain.ports import Clock, PreparedRun
+from scheduler.domain.ports import Clock, PreparedRun, Preview
 from scheduler.domain.task import Progress, Task, TaskType
 from scheduler.engines.restart import RestartCommand
 from scheduler.engines.sdwebui_answer import SdWebUiAnswer
@@ -106,6 +106,10 @@ class SdWebUiEngine:
         except EngineDown:
             return None
         return None if job.is_idle else job.progress
+
+    def preview(self) -> Preview | None:
+        """See the port: this engine is not asked for its picture in the making."""
+        return None
 
     # before the run
 

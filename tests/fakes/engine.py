@@ -14,7 +14,7 @@ from PIL import Image
 from fakes.clock import FakeClock
 from fakes.faults import Faults
 from scheduler.domain.errors import DeadlineExceeded, EngineDown, Interrupted, Rejected
-from scheduler.domain.ports import Output, PreparedRun
+from scheduler.domain.ports import Output, PreparedRun, Preview
 from scheduler.domain.task import EngineImage, Progress, Task
 
 SEED_RANGE = 2**31
@@ -178,6 +178,10 @@ class FakeEngine:
     def progress(self) -> Progress | None:
         with self._changed:
             return None if self._running is None else Progress(percent=50, step=10, eta_s=round(self.render_s / 2))
+
+    def preview(self) -> Preview | None:
+        with self._changed:
+            return None if self._running is None else Preview(b"preview", "image/jpeg")
 
     def free_memory(self) -> None:
         with self.faults.around("free_memory"):
