@@ -62,6 +62,7 @@ class Task:
     checkpoint: str | None = None
     context: Any = None
     by_reference: bool = False
+    api_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

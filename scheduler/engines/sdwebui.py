@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -141,7 +142,7 @@ class SdWebUiEngine:
     # the run
 
     def generate(
-        self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[], None] | None = None
+        self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[str | None], None] | None = None
     ) -> SdWebUiAnswer:
         """See the port. The deadline starts when the engine is free."""
         current = _Current(run)
@@ -155,7 +156,7 @@ class SdWebUiEngine:
                 if current.is_interrupted:
                     raise Interrupted
                 current.is_posted = True
-            response = self._post(current, deadline_s, on_sent)
+            response = self._post(current, deadline_s, on_sent and partial(on_sent, None))
         finally:
             with self._run_lock:
                 self._current = None

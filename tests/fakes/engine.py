@@ -135,7 +135,9 @@ class FakeEngine:
             warnings=(*run.warnings, "rendered one at a time"),
         )
 
-    def generate(self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[], None] | None = None) -> FakeAnswer:
+    def generate(
+        self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[str | None], None] | None = None
+    ) -> FakeAnswer:
         with self.faults.around("connect"):
             self._require_up()
         with self._changed:
@@ -144,7 +146,7 @@ class FakeEngine:
             self._changed.notify_all()
         try:
             if on_sent is not None:
-                on_sent()
+                on_sent(None)
             with self.faults.around("generate"):
                 self._render(run, deadline_s)
                 return FakeAnswer(_paint(run), self.faults)
