@@ -22,7 +22,7 @@ JITTER = 0.2
 """Share by which a pause may be shorter or longer, so that many workers of one API do not ask in step."""
 SILENCE_S = 60.0
 """How long the API may say nothing of a job before the job counts as lost: time for it to be started again."""
-_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._:-]{0,127}")
 _S3_URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\s\x00-\x1f\x7f]{1,1024}")
 
 
