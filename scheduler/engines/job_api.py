@@ -205,7 +205,7 @@ class JobApiEngine:
         if run.resume_job_id is None:
             return None
         try:
-            job = read_job(self._client.job(run.resume_job_id))
+            job = read_job(self._client.job(run.resume_job_id), of=run.resume_job_id)
         except NoSuchRoute:
             log.info("job_gone", engine=self.name, task_id=run.task.task_id, job_id=run.resume_job_id)
             return None
@@ -246,7 +246,7 @@ class JobApiEngine:
         """Ask once. Silence and nonsense are passed over for a while; that the job is gone is not."""
         job_id = following.job.job_id
         try:
-            following.heard(read_job(self._client.job(job_id)), self._clock.monotonic())
+            following.heard(read_job(self._client.job(job_id), of=job_id), self._clock.monotonic())
         except NoSuchRoute as error:
             raise EngineLost(f"the job API knows no more of job {job_id}: it was restarted under it") from error
         except (EngineDown, BadResult) as error:

@@ -72,8 +72,8 @@ class Job:
         return self.result
 
 
-def read_job(answer: Any) -> Job:
-    """Return the job in an answer. Raises BadResult when there is none in it."""
+def read_job(answer: Any, *, of: str | None = None) -> Job:
+    """Return the job in an answer. Raises BadResult when there is none in it, or not the job `of` that was asked for."""
     if not isinstance(answer, dict):
         raise BadResult(f"the job API answered with no job: {shorten(answer)}")
     job_id, status = answer.get("job_id"), answer.get("status")
@@ -81,6 +81,8 @@ def read_job(answer: Any) -> Job:
         job_id = str(job_id)
     if not isinstance(job_id, str) or not _JOB_ID.fullmatch(job_id):
         raise BadResult(f"the job API answered with no usable job_id: {shorten(job_id)}")
+    if of is not None and job_id != of:
+        raise BadResult(f"asked for job {of}, the job API told of {job_id}")
     if not isinstance(status, str):
         raise BadResult(f"the job API told no status of job {job_id}: {shorten(status)}")
     error = answer.get("error")
@@ -109,9 +111,7 @@ class Following:
         self._is_silent = False
 
     def heard(self, job: Job, now: float) -> None:
-        """Take in an answer about the job. Raises BadResult for one about another."""
-        if job.job_id != self.job.job_id:
-            raise BadResult(f"asked for job {self.job.job_id}, the job API told of {job.job_id}")
+        """Take in an answer about the job."""
         if self.job.stage is Stage.WAITING and job.stage is not Stage.WAITING:
             self._since_s = now
         self.job, self._heard_s, self._is_silent = job, now, False

@@ -163,5 +163,6 @@ def test_silence_is_borne_for_a_while():
 
 
 def test_an_answer_about_another_job_is_none():
+    assert read_job(answer(), of="a-1").job_id == "a-1"
     with pytest.raises(BadResult, match="b-2"):
-        following().heard(read_job(answer(job_id="b-2")), 1001.0)
+        read_job(answer(job_id="b-2"), of="a-1")
