@@ -1,4 +1,4 @@
-"""Pictures as bytes: out of base64, recognised by content, proved whole; it knows no engine and no task."""
+"""Pictures as bytes: out of base64, recognised by content, proved whole; it knows no engine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import Image
+
+from scheduler.domain.task import EngineImage
 
 _BLACK_BYTES_PER_PIXEL = 1 / 20
 """A picture that compresses worse than this is not one colour, so that its pixels need no look."""
@@ -105,6 +107,25 @@ def inspect(data: bytes, *, max_pixels: int, thorough: bool) -> Inspected:
         elif thorough:
             picture.load()
     return Inspected(kind, width, height)
+
+
+def proved(data: bytes, *, max_pixels: int, seed: int | None) -> EngineImage:
+    """Return an engine's picture with what it says of itself, having seen that it is whole. Raises BadImage."""
+    seen = inspect(data, max_pixels=max_pixels, thorough=True)
+    return EngineImage(
+        data=data,
+        media_type=seen.kind.media_type,
+        extension=seen.kind.extension,
+        width=seen.width,
+        height=seen.height,
+        seed=seed,
+        all_black=is_all_black(data, seen),
+    )
+
+
+def black_warning(number: int) -> str:
+    """Return what a record says of an image, counted from 1, that is all black."""
+    return f"image {number} is all black: often the VAE in half precision, or a safety filter"
 
 
 def is_all_black(data: bytes, seen: Inspected) -> bool:

@@ -125,12 +125,14 @@ class ScriptedEngine(FakeEngine):
         self.meanwhile: Callable[[], None] = lambda: None
         self.before_sent: Callable[[], None] = lambda: None
 
-    def generate(self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[], None] | None = None) -> FakeAnswer:
-        def sent() -> None:
+    def generate(
+        self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[str | None], None] | None = None
+    ) -> FakeAnswer:
+        def sent(job_id: str | None) -> None:
             self._journal.note("engine.post")
             self.before_sent()
             if on_sent is not None:
-                on_sent()
+                on_sent(job_id)
 
         return super().generate(run, deadline_s=deadline_s, on_sent=sent)
 

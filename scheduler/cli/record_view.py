@@ -33,7 +33,12 @@ def lines(record: Mapping[str, Any], *, now_s: float, zone: dt.tzinfo | None = N
 
 def image_lines(images: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line for each image; `url` was added to it."""
-    return [f"{'image':<14} {each['url']}  {each['width']}x{each['height']}, {each['bytes']} bytes" for each in images]
+    return [f"{'image':<14} {each['url']}  {_size(each)}{each['bytes']} bytes" for each in images]
+
+
+def _size(image: Mapping[str, Any]) -> str:
+    """Return a picture's size in words; videos and sounds have none."""
+    return f"{image['width']}x{image['height']}, " if "width" in image else ""
 
 
 def duration(seconds: float) -> str:

@@ -25,29 +25,44 @@ class Clock(Protocol):
 class PreparedRun:
     """A task made ready for the engine, beside the engine thread: encoded once, checked as far as can be.
 
-    `image_count` is how many images the answer must hold; `checkpoint` is the engine's own title of the model
+    `image_count` is how many images the answer must hold, None where only the engine knows; `checkpoint` is the engine's own title of the model
     they must come from, `sampler` the name that the answer must show; None means that any will do.
-    `estimate_bytes` bounds what the answer may take in memory.
+    `estimate_bytes` bounds what the answer may take in memory. `resume_job_id` is what an engine with jobs called the one
+    that it was given for this very task before, and that may still run there.
     """
 
     task: Task
     path: str
     body: bytes
-    image_count: int
+    image_count: int | None
     checkpoint: str | None
     sampler: str | None
     estimate_bytes: int
     warnings: tuple[str, ...] = ()
+    resume_job_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A picture in the making, small, as the engine sends it."""
+
+    data: bytes
+    media_type: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """A decoded answer: as many images as asked, each verified, in the order of their seeds."""
+    """A decoded answer: as many images as asked, each verified, in the order of their seeds.
+
+    Among `images` may be videos and sounds, where the engine makes such. `result_uris` (``s3://bucket/key``) are the
+    results of an engine that stores them itself; there are no `images` then.
+    """
 
     images: tuple[EngineImage, ...]
     checkpoint: str | None
     sampler: str | None
     warnings: tuple[str, ...]
+    result_uris: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +136,14 @@ class Engine(Protocol):
     def smaller(self, run: PreparedRun) -> PreparedRun:
         """Return a run for the same pictures, one at a time (batch size 1)."""
 
-    def generate(self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[], None] | None = None) -> Answer:
+    def generate(
+        self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[str | None], None] | None = None
+    ) -> Answer:
         """Post once; return when a good answer begins. Blocks for the whole render.
 
-        `on_sent` is called on this thread when the request is with the engine, before the wait for its answer.
+        `on_sent` is called on this thread when the request is with the engine, before the wait for its answer, with
+        the id by which the engine can be asked for the job later, None where it has none. A run with a
+        `resume_job_id` is not posted while the engine knows that job.
 
         Raises Rejected, OutOfMemory, Fatal or Transient by the error table; EngineDown when the request was
         never taken; EngineLost when the connection broke after it was sent; DeadlineExceeded or EngineHung
@@ -136,6 +155,9 @@ class Engine(Protocol):
 
     def progress(self) -> Progress | None:
         """Return how far the present run is; None when nothing runs or the engine does not tell."""
+
+    def preview(self) -> Preview | None:
+        """Return the latest picture in the making of the present run; None when there is none. Raises nothing."""
 
     def free_memory(self) -> None:
         """Make the engine drop what it holds on the GPU, after OutOfMemory. Raises EngineDown."""

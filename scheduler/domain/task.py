@@ -106,13 +106,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineImage:
-    """One picture as the engine made it: decoded bytes, verified, with what its header says."""
+    """One picture as the engine made it: decoded bytes, verified, with what its header says.
+
+    Engines that make videos and sounds hand them over likewise; those have no `width` and `height`.
+    """
 
     data: bytes
     media_type: str
     extension: str
-    width: int
-    height: int
+    width: int | None = None
+    height: int | None = None
     seed: int | None = None
     all_black: bool = False
 
@@ -125,8 +128,8 @@ class StoredImage:
     media_type: str
     size_bytes: int
     sha256: str
-    width: int
-    height: int
+    width: int | None = None
+    height: int | None = None
     seed: int | None = None
 
 
@@ -165,11 +168,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: `percent` 0..100, the sampler step, the seconds left as the engine guesses them."""
+    """How far a run is: `percent` 0..100, the sampler step, the seconds left as the engine guesses them.
+
+    `node` names the part of a graph that runs, for engines that run graphs.
+    """
 
     percent: int
     step: int
     eta_s: int
+    node: str | None = None
 
 
 def fingerprint(request: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -22,7 +23,7 @@ from scheduler.domain.errors import (
     SchedulerError,
     Transient,
 )
-from scheduler.domain.ports import Clock, PreparedRun
+from scheduler.domain.ports import Clock, PreparedRun, Preview
 from scheduler.domain.task import Progress, Task, TaskType
 from scheduler.engines.restart import RestartCommand
 from scheduler.engines.sdwebui_answer import SdWebUiAnswer
@@ -114,6 +115,10 @@ class SdWebUiEngine:
             return None
         return None if job.is_idle else job.progress
 
+    def preview(self) -> Preview | None:
+        """See the port: this engine is not asked for its picture in the making."""
+        return None
+
     # before the run
 
     def prepare(self, task: Task, *, seed_key: str) -> PreparedRun:
@@ -147,7 +152,7 @@ class SdWebUiEngine:
     # the run
 
     def generate(
-        self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[], None] | None = None
+        self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[str | None], None] | None = None
     ) -> SdWebUiAnswer:
         """See the port. The deadline starts when the engine is free."""
         current = _Current(run)
@@ -161,7 +166,7 @@ class SdWebUiEngine:
                 if current.is_interrupted:
                     raise Interrupted
                 current.is_posted = True
-            response = self._post(current, deadline_s, on_sent)
+            response = self._post(current, deadline_s, on_sent and partial(on_sent, None))
         finally:
             with self._run_lock:
                 self._current = None

@@ -10,7 +10,7 @@ from scheduler.domain.errors import BadResult, Rejected
 from scheduler.domain.ports import Output, PreparedRun
 from scheduler.domain.task import EngineImage, TaskType
 from scheduler.engines.sdwebui_names import Checkpoints, checkpoint_of, same_sampler
-from scheduler.pictures import BadImage, from_base64, inspect, is_all_black
+from scheduler.pictures import BadImage, black_warning, from_base64, proved
 
 _LEAST_BOUND_BYTES = 64 << 20
 """However small the request, scripts may add pictures of their own; more than this is no answer."""
@@ -65,13 +65,13 @@ class SdWebUiAnswer:
             image = self._image(encoded[index], index, seed if isinstance(seed, int) else None)
             encoded[index] = ""  # one picture at a time is held in both forms
             if image.all_black:
-                warnings.append(f"image {index + 1} is all black: often the VAE in half precision, or a safety filter")
+                warnings.append(black_warning(index + 1))
             images.append(image)
         return Output(images=tuple(images), checkpoint=checkpoint, sampler=sampler, warnings=tuple(warnings))
 
     def _wanted(self, encoded: list[Encoded], warnings: list[str]) -> int:
         """Return how many pictures to keep; a script makes as many as it likes."""
-        asked, came = self._run.image_count, len(encoded)
+        asked, came = self._run.image_count or 0, len(encoded)
         scripted = bool(self._run.task.payload.get("script_name"))
         if came < (1 if scripted else asked):
             raise BadResult(f"{came} of {asked} images came: the engine was interrupted or lost some")
@@ -112,19 +112,9 @@ class SdWebUiAnswer:
 
     def _image(self, encoded: Encoded, index: int, seed: int | None) -> EngineImage:
         try:
-            data = from_base64(encoded)
-            seen = inspect(data, max_pixels=self._max_pixels, thorough=True)
+            return proved(from_base64(encoded), max_pixels=self._max_pixels, seed=seed)
         except BadImage as error:
             raise BadResult(f"image {index + 1} cannot be used: {error}") from error
-        return EngineImage(
-            data=data,
-            media_type=seen.kind.media_type,
-            extension=seen.kind.extension,
-            width=seen.width,
-            height=seen.height,
-            seed=seed,
-            all_black=is_all_black(data, seen),
-        )
 
 
 def _take_apart(body: bytes) -> tuple[list[Encoded], Mapping[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from scheduler.domain.errors import Rejected
 from scheduler.domain.task import TaskType
 from scheduler.engines.sdwebui_names import Samplers
+from scheduler.engines.seeds import pinned_seed
 from scheduler.pictures import BadImage, Inspected, from_base64, inspect
 from scheduler.wire.json_body import shorten
 
@@ -177,13 +177,9 @@ def _bound(body: Mapping[str, Any], size: Mapping[str, int], *, max_pixels: int)
 def _pin_seeds(body: dict[str, Any], seed_key: str) -> None:
     """Replace random seeds by ones that the next attempt at the same run will find again."""
     if body.get("seed") in (None, -1):
-        body["seed"] = _seed(seed_key)
+        body["seed"] = pinned_seed(seed_key)
     if (body.get("subseed_strength") or 0) > 0 and body.get("subseed") in (None, -1):
-        body["subseed"] = _seed(f"{seed_key}:subseed")
-
-
-def _seed(key: str) -> int:
-    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:4])
+        body["subseed"] = pinned_seed(f"{seed_key}:subseed")
 
 
 def _check_inputs(body: Mapping[str, Any], *, max_pixels: int) -> int:

@@ -189,7 +189,7 @@ class RenderLoop:
         outcome: Outcome
         try:
             try:
-                answer = engine.generate(run, deadline_s=self._deadline_s, on_sent=self._settle)
+                answer = engine.generate(run, deadline_s=self._deadline_s, on_sent=lambda _: self._settle())
             except OutOfMemory as error:
                 log.warning("out_of_memory", task_id=held.task.task_id, engine=engine.name, said=error.engine)
                 answer = self._again_smaller(held, run)
@@ -220,7 +220,7 @@ class RenderLoop:
             raise EngineLost(f"the engine went away after it had run out of memory: {error.message}") from error
         if held.is_lost or held.is_cancelled or self._stop.is_set():
             raise Interrupted
-        return engine.generate(held.run, deadline_s=self._deadline_s, on_sent=self._settle)
+        return engine.generate(held.run, deadline_s=self._deadline_s, on_sent=lambda _: self._settle())
 
     def _account(self, held: Held, outcome: Outcome, seconds: float, starved_s: float, *, switched: bool) -> None:
         held.generate_ms = round(seconds * 1000)

@@ -44,9 +44,9 @@ class S3ImageStore:
             height=image.height,
             seed=image.seed,
         )
-        metadata = {"sha256": stored.sha256, "width": str(image.width), "height": str(image.height)}
-        if image.seed is not None:
-            metadata["seed"] = str(image.seed)
+        numbers = {"width": image.width, "height": image.height, "seed": image.seed}
+        metadata = {name: str(number) for name, number in numbers.items() if number is not None}
+        metadata["sha256"] = stored.sha256
         with understood(f"storing s3://{self._bucket}/{key}"):
             for last in (*(False,) * (CONFLICT_ATTEMPTS - 1), True):
                 try:
@@ -80,8 +80,8 @@ class S3ImageStore:
             media_type=head["ContentType"],
             size_bytes=head["ContentLength"],
             sha256=metadata.get("sha256", ""),
-            width=_number(metadata.get("width")) or 0,
-            height=_number(metadata.get("height")) or 0,
+            width=_number(metadata.get("width")),
+            height=_number(metadata.get("height")),
             seed=_number(metadata.get("seed")),
         )
 

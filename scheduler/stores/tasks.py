@@ -395,10 +395,9 @@ def _image_item(image: StoredImage) -> dict[str, Any]:
         "media_type": image.media_type,
         "bytes": image.size_bytes,
         "sha256": image.sha256,
-        "width": image.width,
-        "height": image.height,
     }
-    return item if image.seed is None else item | {"seed": image.seed}
+    numbers = {"width": image.width, "height": image.height, "seed": image.seed}
+    return item | {name: number for name, number in numbers.items() if number is not None}
 
 
 def _failure_item(failure: Failure) -> dict[str, Any]:

@@ -103,6 +103,13 @@ def test_seed_survives_whatever_it_is(shelf: Shelf, seed: int | None) -> None:
     assert shelf.store.put(KEY, SECOND).seed == seed
 
 
+def test_what_has_no_size_in_pixels_is_stored_and_read_without(shelf: Shelf) -> None:
+    video = EngineImage(data=b"ftyp", media_type="video/mp4", extension=".mp4", seed=3)
+    first, again = shelf.store.put("1.mp4", video), shelf.store.put("1.mp4", video)
+    assert first == again
+    assert (again.width, again.height, again.seed, again.media_type) == (None, None, 3, "video/mp4")
+
+
 def test_keys_do_not_disturb_each_other(shelf: Shelf) -> None:
     shelf.store.put(KEY, FIRST)
     other = "sd/out/task-1-r2-1.png"
@@ -155,7 +162,7 @@ def test_object_without_a_seed_names_none(s3: S3Shelf) -> None:
 def test_object_that_somebody_else_put_there_is_left_and_described_as_far_as_it_can_be(s3: S3Shelf) -> None:
     s3.client.put_object(Bucket=s3.bucket, Key=KEY, Body=b"theirs", ContentType="image/jpeg")
     assert s3.store.put(KEY, FIRST) == StoredImage(
-        key=KEY, media_type="image/jpeg", size_bytes=6, sha256="", width=0, height=0
+        key=KEY, media_type="image/jpeg", size_bytes=6, sha256="", width=None, height=None
     )
     assert s3.data(KEY) == b"theirs"
 

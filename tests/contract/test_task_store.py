@@ -672,7 +672,11 @@ def test_completion_writes_the_whole_result(records: Records) -> None:
     records.store.renew(claim, lease_s=LEASE_S, progress=Progress(percent=40, step=8, eta_s=12))
     records.clock.advance(3)
     result = Result(
-        images=(IMAGE, StoredImage(key="2.webp", media_type="image/webp", size_bytes=1, sha256="", width=1, height=2)),
+        images=(
+            IMAGE,
+            StoredImage(key="2.webp", media_type="image/webp", size_bytes=1, sha256="", width=1, height=2),
+            StoredImage(key="3.mp4", media_type="video/mp4", size_bytes=2, sha256=""),
+        ),
         timings=RESULT.timings,
         checkpoint=RESULT.checkpoint,
         sampler=RESULT.sampler,
@@ -697,6 +701,7 @@ def test_completion_writes_the_whole_result(records: Records) -> None:
             "seed": 1234567890,
         },
         {"key": "2.webp", "media_type": "image/webp", "bytes": 1, "sha256": "", "width": 1, "height": 2},
+        {"key": "3.mp4", "media_type": "video/mp4", "bytes": 2, "sha256": ""},
     ]
     times = ("queued_ms", "prepare_ms", "generate_ms", "store_ms")
     assert [record[name] for name in times] == [1200, 15, 2345, 87]

@@ -14,7 +14,7 @@ from PIL import Image
 from fakes.clock import FakeClock
 from fakes.faults import Faults
 from scheduler.domain.errors import DeadlineExceeded, EngineDown, Interrupted, Rejected
-from scheduler.domain.ports import Output, PreparedRun
+from scheduler.domain.ports import Output, PreparedRun, Preview
 from scheduler.domain.task import EngineImage, Progress, Task, TaskType
 
 SEED_RANGE = 2**31
@@ -142,7 +142,9 @@ class FakeEngine:
             warnings=(*run.warnings, "rendered one at a time"),
         )
 
-    def generate(self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[], None] | None = None) -> FakeAnswer:
+    def generate(
+        self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[str | None], None] | None = None
+    ) -> FakeAnswer:
         with self.faults.around("connect"):
             self._require_up()
         with self._changed:
@@ -151,7 +153,7 @@ class FakeEngine:
             self._changed.notify_all()
         try:
             if on_sent is not None:
-                on_sent()
+                on_sent(None)
             with self.faults.around("generate"):
                 self._render(run, deadline_s)
                 return FakeAnswer(_paint(run), self.faults)
@@ -185,6 +187,10 @@ class FakeEngine:
     def progress(self) -> Progress | None:
         with self._changed:
             return None if self._running is None else Progress(percent=50, step=10, eta_s=round(self.render_s / 2))
+
+    def preview(self) -> Preview | None:
+        with self._changed:
+            return None if self._running is None else Preview(b"preview", "image/jpeg")
 
     def free_memory(self) -> None:
         with self.faults.around("free_memory"):

@@ -155,10 +155,8 @@ class FakeTaskStore:
                     "media_type": image.media_type,
                     "bytes": image.size_bytes,
                     "sha256": image.sha256,
-                    "width": image.width,
-                    "height": image.height,
                 }
-                | ({} if image.seed is None else {"seed": image.seed})
+                | {name: number for name in ("width", "height", "seed") if (number := getattr(image, name)) is not None}
                 for image in result.images
             ]
             times = result.timings

@@ -124,7 +124,7 @@ def test_a_body_that_breaks_off_is_a_lost_engine(body, reset):
 
 
 def test_a_body_that_stalls_is_a_lost_engine(monkeypatch):
-    monkeypatch.setattr("scheduler.sd_api_client.BODY_STALL_S", 0.2)
+    monkeypatch.setattr("scheduler.engine_http.BODY_STALL_S", 0.2)
     ended = threading.Event()
 
     def stall(it, connection):

@@ -213,7 +213,7 @@ def test_request_is_sent_only_when_the_engine_takes_it(clock: FakeClock) -> None
     engine.fail_next(1, OutOfMemory("too big"), on="generate")
     for error in (EngineDown, OutOfMemory):
         with pytest.raises(error):
-            engine.generate(run, deadline_s=10, on_sent=lambda: sent.append(len(engine.posts)))
+            engine.generate(run, deadline_s=10, on_sent=lambda _: sent.append(len(engine.posts)))
     assert sent == [1]
     assert engine.posts == [run]
 

@@ -10,6 +10,7 @@ from requests.exceptions import ConnectTimeout, ReadTimeout
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
 from scheduler.domain.errors import EngineDown, EngineLost
+from scheduler.engine_http import NobodyListens
 from scheduler.sd_api_client import AnswerTimedOut, NoSuchRoute, SdApiClient
 
 URL = "http://127.0.0.1:7861"
@@ -135,7 +136,7 @@ def new_connection_error():
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (RequestsConnectionError(MaxRetryError(None, "/", new_connection_error())), EngineDown),
+        (RequestsConnectionError(MaxRetryError(None, "/", new_connection_error())), NobodyListens),
         (ConnectTimeout("slow"), EngineDown),
         (requests.exceptions.SSLError("no"), EngineDown),
         (requests.exceptions.InvalidURL("bad"), EngineDown),

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import queue
-import signal
 import sys
-import threading
 
+from scheduler.local.serving.lifetime import serve
+from scheduler.local.serving.server import StandinServer
 from scheduler.local.standin.application import Application, Front
 from scheduler.local.standin.engine import Engine, Pace
-from scheduler.local.standin.server import StandinServer
 
 DEFAULT_CHECKPOINTS = "standin-dawn.safetensors,standin-dusk.safetensors"
 
@@ -49,30 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     engine = Engine(checkpoints, pace)
     front = Front(ui=options.ui, auth=options.auth, startup_seconds=options.startup_seconds)
     server = StandinServer((options.host, options.port), Application(engine, front))
-
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: signals.put(received))
-    threading.Thread(target=server.serve_forever, args=(0.05,), name="accept", daemon=True).start()
-    if options.exit_with_parent:
-        threading.Thread(target=_exit_at_end_of_stdin, name="parent", daemon=True).start()
-    sys.stdout.write(f"listening on http://{options.host}:{server.server_address[1]}\n")
-    sys.stdout.flush()
-
-    signals.get()
-    threading.Thread(target=_exit_at_second_signal, args=(signals,), name="signals", daemon=True).start()
-    server.drain()
+    serve(server, exit_with_parent=options.exit_with_parent)
     return 0
-
-
-def _exit_at_end_of_stdin() -> None:
-    while os.read(0, 4096):  # not through sys.stdin, whose lock a thread must not hold when the interpreter ends
-        pass
-    os._exit(0)
-
-
-def _exit_at_second_signal(signals: queue.SimpleQueue[int]) -> None:
-    os._exit(128 + signals.get())
 
 
 if __name__ == "__main__":

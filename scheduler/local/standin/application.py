@@ -10,10 +10,11 @@ import resource
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from scheduler.local.serving.server import Reply, Request
 from scheduler.local.standin import catalogue, pictures
 from scheduler.local.standin.engine import Engine
 from scheduler.local.standin.fields import json_object, read
@@ -22,30 +23,6 @@ from scheduler.local.standin.refusals import EngineError, Invalid, Plain, refuse
 
 API = "/sdapi/v1/"
 CONTROL = "/standin/"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One HTTP request, read whole; header names are in small letters."""
-
-    method: str
-    target: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-
-    def form(self) -> dict[str, Any]:
-        """Return the object in its body. Raises Invalid or Plain."""
-        return json_object(self.body, self.headers.get("content-type"))
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One HTTP answer."""
-
-    status: int
-    body: bytes
-    content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +39,8 @@ class Front:
 
 class Application:
     """All routes over one engine. `handle` may be called from any thread and blocks as long as a render takes."""
+
+    name = "sd-webui-standin"
 
     def __init__(self, engine: Engine, front: Front, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
@@ -148,12 +127,12 @@ class Application:
         }
 
     def _txt2img(self, request: Request) -> Any:
-        values = read(TXT2IMG, request.form())
+        values = read(TXT2IMG, _form(request))
         _check_scripts(values)
         return self._engine.generate("txt2img", values)
 
     def _img2img(self, request: Request) -> Any:
-        values = read(IMG2IMG, request.form())
+        values = read(IMG2IMG, _form(request))
         if values["init_images"] is None:
             raise refused(404, "Init image not found")
         mask = pictures.decode(values["mask"]) if values["mask"] else None
@@ -161,14 +140,14 @@ class Application:
         return self._engine.generate("img2img", values, mask)
 
     def _extra_single(self, request: Request) -> Any:
-        values = read(EXTRA_SINGLE, request.form())
+        values = read(EXTRA_SINGLE, _form(request))
         images, html = self._engine.extras(values, [values["image"]])
         if not images:
             raise EngineError("IndexError", "list index out of range")
         return {"html_info": html, "image": images[0]}
 
     def _extra_batch(self, request: Request) -> Any:
-        values = read(EXTRA_BATCH, request.form())
+        values = read(EXTRA_BATCH, _form(request))
         images, html = self._engine.extras(values, [entry["data"] for entry in values["imageList"]])
         return {"html_info": html, "images": images}
 
@@ -180,7 +159,7 @@ class Application:
         self._engine.state.skipped = True
 
     def _set_options(self, request: Request) -> Any:
-        self._engine.set_options(request.form())
+        self._engine.set_options(_form(request))
 
     def _unload(self, _request: Request) -> Any:
         self._engine.weights.unload()
@@ -203,7 +182,7 @@ class Application:
         }
 
     def _task_progress(self, request: Request) -> Any:
-        values = read(INTERNAL_PROGRESS, request.form())
+        values = read(INTERNAL_PROGRESS, _form(request))
         return self._engine.tasks.progress(values["id_task"], self._engine.state)
 
     # control: not in the real server
@@ -217,16 +196,21 @@ class Application:
 
     def _add_fault(self, request: Request) -> Any:
         try:
-            self._engine.faults.add(request.form())
+            self._engine.faults.add(_form(request))
         except ValueError as error:
             raise Plain(400, str(error)) from error
         return self._engine.faults.left()
 
     def _drop_checkpoint(self, request: Request) -> Any:
-        file = request.form().get("file")
+        file = _form(request).get("file")
         if not isinstance(file, str) or not file:
             raise Plain(400, "file: the name of a checkpoint is wanted")
         self._engine.weights.shelf.drop(file)
+
+
+def _form(request: Request) -> dict[str, Any]:
+    """Return the object in a request's body. Raises Invalid or Plain."""
+    return json_object(request.body, request.headers.get("content-type"))
 
 
 def _check_scripts(values: Mapping[str, Any]) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 
 from PIL import Image
 
+from scheduler.local.serving.diary import Diary
+from scheduler.local.serving.faults import Fault, FaultBook
 from scheduler.local.standin import pictures
 from scheduler.local.standin.checkpoints import Shelf
-from scheduler.local.standin.diary import Diary
-from scheduler.local.standin.faults import Fault, FaultBook, FaultKind
+from scheduler.local.standin.faults import LASTING, FaultKind
 from scheduler.local.standin.frames import Frame, finished, grid
 from scheduler.local.standin.job import Job, Sources, out_of_memory, plan
 from scheduler.local.standin.refusals import EngineError
@@ -56,7 +57,7 @@ class Engine:
         self.state = State(clock)
         self.tasks = TaskBook()
         self.diary = Diary(clock)
-        self.faults = FaultBook()
+        self.faults = FaultBook(FaultKind, LASTING)
         shelf = Shelf(checkpoints)
         self.weights = Weights(shelf, self.faults, self.diary, switch_seconds=pace.switch_seconds, pause=self._pause)
         self._lock = FifoLock()

@@ -1,28 +1,11 @@
-"""The stand-in as a child process: started, asked, ordered into faults, stopped or killed; for tests and local mode."""
+"""The SD WebUI's stand-in as a child process, for tests and local mode."""
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
-import select
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
-from urllib.parse import urlsplit
 
-START_DEADLINE_S = 30.0
-STOP_GRACE_S = 15.0
-LISTENING = "listening on "
-
-
-class StandinFailed(Exception):
-    """The stand-in did not come up, or refused an order."""
+from scheduler.local.serving.child import ChildServer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,132 +31,14 @@ class StandinOptions:
         ]
 
 
-class StandinProcess:
-    """One stand-in, which dies with this process however that ends. As a context manager it is killed at the end.
+class StandinProcess(ChildServer):
+    """One stand-in of its own; see `ChildServer`."""
 
-    It may be started again after it has ended: on the same port with `start(port=process.port)`.
-    """
+    module = "scheduler.local.standin"
 
     def __init__(self, options: StandinOptions | None = None) -> None:
-        self._options = options or StandinOptions()
-        self._process: subprocess.Popen[bytes] | None = None
-        self.base_url = ""
-
-    @property
-    def port(self) -> int:
-        """The port it listens on, or did."""
-        return urlsplit(self.base_url).port or 0
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id while it runs."""
-        running = self._process is not None and self._process.poll() is None
-        return self._process.pid if running and self._process else None
-
-    def start(self, port: int = 0, deadline_s: float = START_DEADLINE_S) -> str:
-        """Start it and return its base URL once it listens; port 0 takes a free one. Raises StandinFailed."""
-        if self.pid is not None:
-            raise StandinFailed("the stand-in runs already")
-        command = [sys.executable, "-m", "scheduler.local.standin", f"--port={port}", "--exit-with-parent"]
-        self._process = subprocess.Popen(  # noqa: S603 - our own module under our own interpreter
-            [*command, *self._options.arguments()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C at the terminal is for the parent, which then stops this one
-        )
-        try:
-            self.base_url = self._announced(self._process, time.monotonic() + deadline_s)
-        except StandinFailed:
-            self.kill()
-            raise
-        return self.base_url
-
-    def stop(self, grace_s: float = STOP_GRACE_S) -> int | None:
-        """Let it answer what it has in hand, then end; return its exit code. After `grace_s` it is killed."""
-        return self._end(signal.SIGTERM, grace_s)
-
-    def kill(self) -> int | None:
-        """End it at once, as a host that dies does; return its exit code."""
-        return self._end(signal.SIGKILL, STOP_GRACE_S)
-
-    def wait(self, deadline_s: float) -> int:
-        """Return its exit code once it has ended by itself. Raises StandinFailed at the deadline."""
-        if self._process is None:
-            raise StandinFailed("the stand-in was never started")
-        try:
-            return self._process.wait(deadline_s)
-        except subprocess.TimeoutExpired as error:
-            raise StandinFailed(f"the stand-in still runs after {deadline_s:g} s") from error
-
-    def fault(self, kind: str, **details: Any) -> None:
-        """Order a fault: `count` (how often), `match` (part of the prompt), `max_batch`, `after_steps`, `factor`."""
-        self._control("POST", "faults", {"kind": kind} | details)
-
-    def heal(self) -> None:
-        """Forget all faults and let go of what hangs."""
-        self._control("DELETE", "faults")
+        super().__init__((options or StandinOptions()).arguments())
 
     def drop_checkpoint(self, file: str) -> None:
         """Put a checkpoint into its folder, to be seen at the next refresh."""
-        self._control("POST", "checkpoints", {"file": file})
-
-    def stats(self) -> dict[str, Any]:
-        """Return what it has done: requests, renders by prompt, switches, busy intervals, faults left."""
-        stats: dict[str, Any] = self._control("GET", "stats")
-        return stats
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.kill()
-
-    def _end(self, number: int, grace_s: float) -> int | None:
-        process = self._process
-        if process is None:
-            return None
-        if process.poll() is None:
-            process.send_signal(number)
-        try:
-            return process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
-        finally:
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
-
-    @staticmethod
-    def _announced(process: subprocess.Popen[bytes], deadline: float) -> str:
-        """Return the address in its first line."""
-        if process.stdout is None:
-            raise StandinFailed("the stand-in has no stdout")
-        line = b""
-        while not line.endswith(b"\n"):
-            ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            said = os.read(process.stdout.fileno(), 4096) if ready else b""
-            if not said:
-                raise StandinFailed(f"the stand-in did not come up; exit code {process.poll()}")
-            line += said
-        address = line.decode().strip()
-        if not address.startswith(LISTENING):
-            raise StandinFailed(f"the stand-in said: {address}")
-        return address.removeprefix(LISTENING)
-
-    def _control(self, method: str, path: str, order: dict[str, Any] | None = None) -> Any:
-        address = urlsplit(self.base_url)
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
-        try:
-            body = None if order is None else json.dumps(order)
-            connection.request(method, f"/standin/{path}", body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            answer = json.loads(response.read())
-        except OSError as error:
-            raise StandinFailed(f"no answer from the stand-in at {self.base_url}: {error}") from error
-        finally:
-            connection.close()
-        if response.status != 200:
-            raise StandinFailed(f"{method} {path}: {answer}")
-        return answer
+        self.control("POST", "checkpoints", {"file": file})

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from scheduler.local.serving.diary import Diary
+from scheduler.local.serving.faults import FaultBook
 from scheduler.local.standin.checkpoints import Checkpoint, Shelf
-from scheduler.local.standin.diary import Diary
-from scheduler.local.standin.faults import FaultBook
+from scheduler.local.standin.faults import FaultKind
 from scheduler.local.standin.refusals import EngineError
 from scheduler.local.standin.settings import CHECKPOINT, Settings
 
@@ -45,7 +46,7 @@ class Weights:
             return
         with self._diary.busy("switch", checkpoint.file):
             self._pause(self._switch_seconds)
-        if self._faults.spoils(checkpoint.file):
+        if self._faults.stands(FaultKind.CORRUPT_CHECKPOINT, checkpoint.file):
             self._spoilt = True
             raise EngineError("SafetensorError", "Error while deserializing header: InvalidHeaderDeserialization")
         self.shelf.load(checkpoint)

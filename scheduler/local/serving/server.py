@@ -1,16 +1,47 @@
-"""HTTP/1.1 over the application, with the real server's manners on the wire: kept connections, drained at SIGTERM."""
+"""HTTP/1.1 over an application, with a real server's manners on the wire: kept connections, drained at SIGTERM."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
-
-from scheduler.local.standin.application import Application, Reply, Request
+from io import BufferedIOBase
+from typing import Any, Protocol
 
 KEEP_ALIVE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, read whole; header names are in small letters."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One HTTP answer. With `upgrade` the connection is handed to it once the head is sent, and closed when it returns."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    upgrade: Callable[[BufferedIOBase, BufferedIOBase], None] | None = None
+
+
+class Application(Protocol):
+    """What answers."""
+
+    name: str
+    """What the Server header says."""
+
+    def handle(self, request: Request) -> Reply:
+        """Answer one request, however long it takes; called from any thread."""
 
 
 class StandinServer(ThreadingHTTPServer):
@@ -81,7 +112,11 @@ class _Connection(BaseHTTPRequestHandler):
             return
         try:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            self._send(self.server.application.handle(Request(self.command, self.path, headers, body)))
+            reply = self.server.application.handle(Request(self.command, self.path, headers, body))
+            if reply.upgrade is None:
+                self._send(reply)
+            else:
+                self._hand_over(reply, reply.upgrade)
         finally:
             self.server.left()
 
@@ -117,9 +152,19 @@ class _Connection(BaseHTTPRequestHandler):
             self.wfile.write(reply.body)
         self.wfile.flush()
 
+    def _hand_over(self, reply: Reply, upgrade: Callable[[BufferedIOBase, BufferedIOBase], None]) -> None:
+        self.close_connection = True
+        self.connection.settimeout(None)
+        self.send_response(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.flush()
+        upgrade(self.rfile, self.wfile)
+
     def version_string(self) -> str:
         """Return what the Server header says."""
-        return "sd-webui-standin"
+        return self.server.application.name
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the overridden method's
         """Keep no access log."""

@@ -1,0 +1,43 @@
+"""A stand-in's life as a process: it says where it listens, and ends when told to."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+
+from scheduler.local.serving.server import StandinServer
+
+
+def serve(server: StandinServer, *, exit_with_parent: bool, drains: bool = True) -> None:
+    """Serve until SIGTERM or SIGINT, then drain, if that is in the real server's nature; a second signal ends the process at once.
+
+    With `exit_with_parent` the process also ends when its stdin is closed.
+    """
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: signals.put(received))
+    threading.Thread(target=server.serve_forever, args=(0.05,), name="accept", daemon=True).start()
+    if exit_with_parent:
+        threading.Thread(target=_exit_at_end_of_stdin, name="parent", daemon=True).start()
+    host, port = server.socket.getsockname()[:2]
+    sys.stdout.write(f"listening on http://{host}:{port}\n")
+    sys.stdout.flush()
+
+    signals.get()
+    if not drains:
+        return
+    threading.Thread(target=_exit_at_second_signal, args=(signals,), name="signals", daemon=True).start()
+    server.drain()
+
+
+def _exit_at_end_of_stdin() -> None:
+    while os.read(0, 4096):  # not through sys.stdin, whose lock a thread must not hold when the interpreter ends
+        pass
+    os._exit(0)
+
+
+def _exit_at_second_signal(signals: queue.SimpleQueue[int]) -> None:
+    os._exit(128 + signals.get())
