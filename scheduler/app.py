@@ -2,7 +2,7 @@
 
 Start: health first, so that waiting can be seen; then AWS's facts; then the loops, from the end of a task's life to its
 beginning, so that nothing comes in before there is somewhere to go. Stop: the other way round, each join bounded by
-the grace: receive, prepare, engine, decode, store, delete, keepers. Daemon threads throughout, for an exit must not
+the grace: receive, prepare, engine, decode, store, announce, delete, webhooks, keepers. Daemon threads throughout, for an exit must not
 wait for an upload that hangs.
 """
 
@@ -23,24 +23,31 @@ from typing import Any
 
 import structlog
 
+from scheduler.announcing import Announcer
+from scheduler.aws.addresses import topic_region
 from scheduler.aws.clients import Clients, build
 from scheduler.config import Settings
 from scheduler.domain.clock import SystemClock
+from scheduler.domain.destinations import Guard
 from scheduler.domain.errors import AccessDenied, ConfigError, Unavailable
 from scheduler.domain.keys import address
 from scheduler.domain.pace import MOST_AHEAD
 from scheduler.domain.ports import Engine
 from scheduler.domain.routing import Routes
 from scheduler.domain.skew import SkewBounds
+from scheduler.guarded_http import GuardedHttp
 from scheduler.held import HeldTasks
 from scheduler.host import Host, Leaving, forever
 from scheduler.intake import Intake
+from scheduler.loops.announce import AnnounceLoop
 from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
 from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, VisibilityKeeper
 from scheduler.loops.lane import Lane, is_served
 from scheduler.loops.prepare import ByteBudget, PrepareLoop
 from scheduler.loops.receive import ReceiveLoop, Turns
 from scheduler.loops.render import RenderLoop
+from scheduler.notify.sns import SnsTopic
+from scheduler.notify.webhook import WebhookSender
 from scheduler.observe.health import HealthServer
 from scheduler.observe.metrics import Metrics
 from scheduler.sqs_consumer import SqsQueue, discover
@@ -49,11 +56,18 @@ from scheduler.stores.images import S3ImageStore
 from scheduler.stores.tasks import DynamoTaskStore, discover_key_name
 from scheduler.supervisor_program import POLL_MARGIN_S
 from scheduler.task_processor import TaskProcessor, Terms
+from scheduler.wire.webhook import key_of
 
 log = structlog.get_logger()
 
 STORE_THREADS = 6
 """Uploads beside each other: S3 answers in 50 to 100 ms, and the fastest engines finish 40 tasks a second."""
+ANNOUNCE_THREADS = 6
+"""The same for announcements: up to three calls each, as long as an upload together."""
+WEBHOOK_THREADS = 4
+"""So that one receiver that keeps silent holds up a quarter of the others'."""
+LAST_WEBHOOKS_S = 5.0
+"""What webhooks get at the stop, when everything else is done."""
 PROGRESS_PERIOD_S = 2.0
 FACTS_PERIOD_S = 300.0
 """How often the queue is asked for its facts again, which shows how this host's clock stands."""
@@ -123,6 +137,7 @@ class Scheduler:
         self._keepers_stop = threading.Event()
         self._fleet_stop = threading.Event()
         self._finished: SimpleQueue[Finished | None] = SimpleQueue()
+        self._webhooks = self._webhook_sender()
         self._aws_why: str | None = "starting: AWS has not answered yet"
         self._processor: TaskProcessor | None = None
         self._receivers: list[ReceiveLoop] = []
@@ -189,12 +204,17 @@ class Scheduler:
     def _await_aws(self) -> tuple[Clients, list[SqsQueue], str] | None:
         """Return clients, queues and the name of the table's key, however long AWS takes; None when told to stop."""
         aws, scheduler = self._settings.aws, self._settings.scheduler
-        threads = STORE_THREADS + MOST_AHEAD * len(self._lanes) + len(aws.sqs_queue_url) + 4
+        threads = STORE_THREADS + ANNOUNCE_THREADS + MOST_AHEAD * len(self._lanes) + len(aws.sqs_queue_url) + 4
         pause_s = 1.0
         while True:
             try:
                 # Built anew at each try: a client that found no credentials when it was built never looks again.
-                clients = build(aws.aws_region, poll_interval_s=scheduler.poll_interval, threads=threads)
+                clients = build(
+                    aws.aws_region,
+                    poll_interval_s=scheduler.poll_interval,
+                    threads=threads,
+                    topic_region=topic_region(self._settings.notify.sns_topic_arn),
+                )
                 queues, key_name = self._facts(clients)
                 self._host.enter()
             except Unavailable as error:
@@ -226,11 +246,12 @@ class Scheduler:
     def _start_work(self, clients: Clients, queues: Sequence[SqsQueue], key_name: str) -> None:
         self._lease_s = min(queue.lease_s for queue in queues)
         tasks = self._task_store(clients, key_name)
-        processor = self._processor = self._task_processor(clients, queues, tasks)
+        announcer = self._announcer(clients, tasks)
+        processor = self._processor = self._task_processor(clients, queues, tasks, announcer)
         budget = ByteBudget(self._settings.scheduler.memory_mb * 1024 * 1024)
         self._start_keepers(queues, tasks)
         self._start_onlookers(clients)
-        self._start_finishing(processor, budget)
+        self._start_finishing(processor, announcer, budget)
         for lane in self._lanes:
             self._start_engine(lane, processor, budget)
         self._start_receiving(queues, processor)
@@ -243,14 +264,41 @@ class Scheduler:
             aws.dynamodb_table,
             key_name=key_name,
             clock=self._clock,
-            address=lambda key: address(key, bucket=aws.s3_bucket, cloudfront_domain=aws.cloudfront_domain),
+            address=self._address,
             worker=socket.gethostname(),
             instance_id=self._host.instance_id,
             max_runs=scheduler.max_runs,
             record_ttl_days=scheduler.record_ttl_days,
         )
 
-    def _task_processor(self, clients: Clients, queues: Sequence[SqsQueue], tasks: DynamoTaskStore) -> TaskProcessor:
+    def _address(self, key: str) -> str:
+        aws = self._settings.aws
+        return address(key, bucket=aws.s3_bucket, cloudfront_domain=aws.cloudfront_domain)
+
+    def _announcer(self, clients: Clients, tasks: DynamoTaskStore) -> Announcer:
+        bucket, topic_arn = self._settings.aws.s3_bucket, self._settings.notify.sns_topic_arn
+        return Announcer(
+            tasks=tasks,
+            images=S3ImageStore(clients.s3, bucket),
+            bucket=bucket,
+            address=self._address,
+            topic=SnsTopic(clients.sns, topic_arn) if topic_arn else None,
+            webhooks=self._webhooks,
+            metrics=self._metrics,
+        )
+
+    def _webhook_sender(self) -> WebhookSender:
+        secret = self._settings.notify.webhook_secret.get_secret_value()
+        return WebhookSender(
+            GuardedHttp(Guard(self._settings.inputs.allow_hosts)),
+            key=key_of(secret) if secret else None,
+            clock=self._clock,
+            metrics=self._metrics,
+        )
+
+    def _task_processor(
+        self, clients: Clients, queues: Sequence[SqsQueue], tasks: DynamoTaskStore, announcer: Announcer
+    ) -> TaskProcessor:
         scheduler = self._settings.scheduler
         return TaskProcessor(
             terms=Terms(lease_s=self._lease_s, max_runs=scheduler.max_runs, default_prefix=scheduler.default_prefix),
@@ -264,6 +312,7 @@ class Scheduler:
             metrics=self._metrics,
             stop=self._stop,
             cost=self._host.cost_usd,
+            announces=announcer.wants,
         )
 
     def _start_keepers(self, queues: Sequence[SqsQueue], tasks: DynamoTaskStore) -> None:
@@ -283,8 +332,12 @@ class Scheduler:
         self._threads.start("progress", partial(self._every, PROGRESS_PERIOD_S, progress.cycle, is_vital=False))
         self._threads.start("facts", partial(self._every, FACTS_PERIOD_S, look_again, is_vital=False))
 
-    def _start_finishing(self, processor: TaskProcessor, budget: ByteBudget) -> None:
+    def _start_finishing(self, processor: TaskProcessor, announcer: Announcer, budget: ByteBudget) -> None:
         self._threads.start("delete", DeleteLoop(processor, self._stop).run)
+        for _ in range(WEBHOOK_THREADS):
+            self._threads.start("webhook", self._webhooks.run)
+        for _ in range(ANNOUNCE_THREADS):
+            self._threads.start("announce", AnnounceLoop(announcer, processor, self._stop).run)
         for _ in range(STORE_THREADS):
             self._threads.start("store", StoreLoop(self._finished, processor, budget).run)
 
@@ -409,9 +462,14 @@ class Scheduler:
         for _ in range(STORE_THREADS):
             self._finished.put(None)
         threads.join("store", stop.left_s)
+        for _ in range(ANNOUNCE_THREADS):
+            processor.announcements.put(None)
+        threads.join("announce", stop.left_s)
         processor.deletions.put(None)
         threads.join("delete", stop.left_s)
         threads.join("return", stop.left_s)
+        self._webhooks.close(min(LAST_WEBHOOKS_S, stop.left_s()))
+        threads.join("webhook", stop.left_s)
         threads.join("receive", lambda: max(0.0, polled_s - self._clock.monotonic()))  # it puts back what it brings
         self._return_unstarted(processor)  # unless it was at that already when the stop began
         self._keepers_stop.set()

@@ -24,6 +24,7 @@ from scheduler.config_sections import (
     Aws,
     Engines,
     Inputs,
+    Notify,
     Scheduler,
     SdApi,
     Section,
@@ -69,6 +70,7 @@ class Settings:
     engines: Engines
     scheduler: Scheduler
     inputs: Inputs
+    notify: Notify
     autoscaling: Autoscaling
     file: Path | None
     sources: Mapping[tuple[str, str], str] = field(repr=False)
@@ -77,6 +79,11 @@ class Settings:
     def state_table(self) -> str:
         """The table of the fleet's state."""
         return self.autoscaling.state_table or f"{self.aws.dynamodb_table}-fleet"
+
+    @property
+    def secrets(self) -> list[str]:
+        """What may be shown to nobody, and in no log."""
+        return [self.sd_api.api_auth.get_secret_value(), self.notify.webhook_secret.get_secret_value()]
 
     @property
     def input_buckets(self) -> tuple[str, ...]:
@@ -146,9 +153,10 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     engines = _section("engines", Engines, given, environ, faults, file=file)
     scheduler = _section("scheduler", Scheduler, given, environ, faults, file=file)
     inputs = _section("inputs", Inputs, given, environ, faults, file=file)
+    notify = _section("notify", Notify, given, environ, faults, file=file)
     autoscaling = _section("autoscaling", Autoscaling, given, environ, faults, file=file)
     problems = faults.in_order()
-    if problems or not (aws and sd_api and engines and scheduler and inputs and autoscaling):
+    if problems or not (aws and sd_api and engines and scheduler and inputs and notify and autoscaling):
         raise ConfigError(problems)
     return Settings(
         aws=aws,
@@ -156,6 +164,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         engines=engines,
         scheduler=scheduler,
         inputs=inputs,
+        notify=notify,
         autoscaling=autoscaling,
         file=file,
         sources=MappingProxyType({key: value.source for key, value in given.items()}),

@@ -25,11 +25,9 @@ BaseUrls = Annotated[tuple[str, ...], BeforeValidator(syntax.comma_separated(syn
 Hosts = Annotated[tuple[str, ...], BeforeValidator(syntax.comma_separated(syntax.opened_host, least=0)), _listed]
 Buckets = Annotated[tuple[str, ...], BeforeValidator(syntax.comma_separated(syntax.bucket, least=0)), _listed]
 Words = Annotated[tuple[str, ...], BeforeValidator(syntax.words), PlainSerializer(shlex.join, return_type=str)]
-Login = Annotated[
-    SecretStr,
-    BeforeValidator(syntax.login),
-    PlainSerializer(lambda secret: "***" if secret.get_secret_value() else "", return_type=str),
-]
+_hidden = PlainSerializer(lambda secret: "***" if secret.get_secret_value() else "", return_type=str)
+Login = Annotated[SecretStr, BeforeValidator(syntax.login), _hidden]
+SigningSecret = Annotated[SecretStr, BeforeValidator(syntax.signing_secret), _hidden]
 Flag = Annotated[bool, BeforeValidator(syntax.flag), PlainSerializer(lambda flag: str(flag).lower(), return_type=str)]
 Steps = Annotated[
     tuple[tuple[int, int], ...], BeforeValidator(syntax.steps), PlainSerializer(syntax.shown_steps, return_type=str)
@@ -239,6 +237,26 @@ class Inputs(Section):
     )
 
 
+class Notify(Section):
+    """Who is told when a task has its end."""
+
+    about: ClassVar[str] = (
+        "Who is told when a task has its end, beside its record. The address of a webhook is given by the task, and "
+        "stands under the rules of [inputs] allow_hosts."
+    )
+
+    sns_topic_arn: Annotated[str, AfterValidator(syntax.optional(syntax.topic))] = Field(
+        "",
+        description="Topic of SNS that every end is published to, in the words of Stable Diffusion on EKS; when empty, none.",
+    )
+    webhook_secret: SigningSecret = Field(
+        SecretStr(""),
+        description="What webhooks are signed with: whsec_ and base64, or text of at least 24 characters. When empty they "
+        "are sent unsigned. It stays out of this file when given in the environment (SCHEDULER_NOTIFY_WEBHOOK_SECRET) "
+        "or as ${VARIABLE}.",
+    )
+
+
 def _fleet_id(text: str, info: ValidationInfo) -> str:
     return syntax.fleet_id(text, info.data.get("fleet", ""), needed=bool(info.data.get("enabled")))
 
@@ -342,6 +360,7 @@ SECTIONS: dict[str, type[Section]] = {
     "engines": Engines,
     "scheduler": Scheduler,
     "inputs": Inputs,
+    "notify": Notify,
     "autoscaling": Autoscaling,
 }
 

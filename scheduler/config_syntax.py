@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from scheduler.domain.destinations import read_opening
 from scheduler.domain.keys import MAX_PREFIX_CHARS, clean_prefix
+from scheduler.wire import webhook
 
 MIN_TTL_DAYS = 29
 ENGINE_KINDS = ("sdwebui", "comfyui", "job_api")
@@ -23,6 +24,7 @@ _REGION = re.compile(r"[a-z]{2,5}(-[a-z]+){1,3}-[0-9]{1,2}")
 _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _BUCKET = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9.-]{1,61}[a-z0-9]")
+_TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _PREFIX = re.compile(r"[A-Za-z0-9._/-]*")
@@ -148,6 +150,21 @@ def prefix(text: str) -> str:
             f"expected at most {MAX_PREFIX_CHARS} of A-Z a-z 0-9 . _ - /, no / at the beginning, no part empty, . or .."
         )
     return bare
+
+
+def topic(text: str) -> str:
+    """Read the ARN of a topic of SNS."""
+    right = "expected the ARN of a topic, such as arn:aws:sns:us-east-1:123456789012:sd-results"
+    if text.endswith(".fifo"):
+        raise ValueError(f"{right}; a FIFO topic does not do")
+    return _matching(_TOPIC, text, right)
+
+
+def signing_secret(text: str) -> str:
+    """Read what webhooks are signed with; empty stays empty."""
+    if text:
+        webhook.key_of(text)
+    return text
 
 
 def host(text: str) -> str:

@@ -26,6 +26,7 @@ class State(StrEnum):
     READY = "next for the engine"
     RUNNING = "rendering"
     FINISHING = "being stored and recorded"
+    ANNOUNCING = "done, its end being told to others"
     DELETING = "done, its message being deleted"
     RETURNING = "going back to the queue"
 
@@ -33,6 +34,7 @@ class State(StrEnum):
 UNSTARTED = frozenset({State.WAITING, State.PREPARING, State.READY})
 CLAIMED = frozenset({State.PREPARING, State.READY, State.RUNNING, State.FINISHING})
 """The states in which a task that has a claim needs it renewed."""
+ENDED = frozenset({State.ANNOUNCING, State.DELETING})
 DEEPEN_S = 0.2
 """How long a task at most waits for others of the loaded checkpoint to come in before it makes the engine switch."""
 Title = Callable[[str | None], str | None]
@@ -183,7 +185,7 @@ class HeldTasks:
             held = self._tasks.get(task.task_id)
             if held is None:
                 return False
-            return not task.format.is_eks if held.state is State.DELETING else held.claim is not None
+            return not task.format.is_eks if held.state in ENDED else held.claim is not None
 
     def pick(self, title: Title, loaded: str | None, is_for: Choice = lambda _: True) -> Held | None:
         """Take the waiting task that should run next into PREPARING, or return None.

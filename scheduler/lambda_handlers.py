@@ -22,7 +22,7 @@ def autoscale(event: dict[str, Any], context: object) -> dict[str, Any]:
     """
     del event
     settings = load(None, os.environ)
-    logging.configure(secrets=[settings.sd_api.api_auth.get_secret_value()])
+    logging.configure(secrets=settings.secrets)
     name = f"lambda:{getattr(context, 'function_name', 'autoscale')}"
     parts = open_fleet(settings, host=name)
     outcome = make_leader(parts, name=name, looks_once=True).tick()

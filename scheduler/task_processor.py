@@ -1,7 +1,7 @@
 """The stages of one task, over ports only: admit, claim, finish, fail, give back, lose.
 
-The order at the end is what keeps the promises: pictures, record, delete; and on the way back: release, then the
-message. It knows no AWS and no HTTP; the loops call it, each from its own thread.
+The order at the end is what keeps the promises: pictures, record, announcement, delete; and on the way back:
+release, then the message. It knows no AWS and no HTTP; the loops call it, each from its own thread.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import structlog
 
 from scheduler.domain.claiming import Refusal, Refused, wait_elsewhere_s
+from scheduler.domain.ends import CANCELLED, End, image_item, read_end
 from scheduler.domain.errors import (
     Counts,
     Interrupted,
@@ -29,7 +30,7 @@ from scheduler.domain.errors import (
     Unavailable,
     Unstorable,
 )
-from scheduler.domain.keys import image_key
+from scheduler.domain.keys import image_key, images_key
 from scheduler.domain.ports import Clock, ImageStore, MessageQueue, Output, TaskStore
 from scheduler.domain.retry import FIRST_LACKING_S, Fail, backoff_s, decide
 from scheduler.domain.routing import Routes
@@ -49,6 +50,8 @@ MISSING_RECORD_S = 300.0
 """A reference whose record is absent may just be early; after this long it is refused."""
 MAX_UNSTARTED_S = 600.0
 """What is held and not started for so long goes back, for a host whose engine works."""
+MANY_IMAGES = 100
+"""With fewer it is not their list that makes a record too large."""
 DELETE_ATTEMPTS = 5
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 15.0
 """Between two calls to an AWS that does not answer."""
@@ -84,9 +87,10 @@ class TaskProcessor:
         stop: StopSignal,
         is_up: Callable[[Task], bool] = lambda _: True,
         cost: Callable[[float], Decimal | None] = lambda _: None,
+        announces: Callable[[Task], bool] = lambda _: False,
     ) -> None:
         """`is_up` tells whether a task's engine may start it in a while; `cost` gives what so many seconds of an engine
-        cost in US dollars, None where no price is known.
+        cost in US dollars, None where no price is known. `announces` tells whether anybody is told of a task's end.
         """
         self._terms = terms
         self._cost = cost
@@ -96,12 +100,14 @@ class TaskProcessor:
         self._queues = queues
         self._routes = routes
         self._is_up = is_up
+        self._announces = announces
         self._clock = clock
         self._metrics = metrics
         self._stop = stop
         self._surprises = Surprises()
         self._troubles: dict[str, str] = {}
         self._troubles_lock = threading.Lock()
+        self.announcements: SimpleQueue[tuple[Held, End] | None] = SimpleQueue()
         self.deletions: SimpleQueue[Held | None] = SimpleQueue()
 
     @property
@@ -276,7 +282,7 @@ class TaskProcessor:
         match refused.reason:
             case Refusal.DUPLICATE:
                 held.ran_for = message.identity if held.task.format.is_eks else None
-                self.delete(held, failed_at_s=_failed_at_s(record))
+                self._settle(held, _untold(held.task, record, message), failed_at_s=_failed_at_s(record))
             case Refusal.ELSEWHERE:
                 wait_s = wait_elsewhere_s(
                     record, now=self._clock.now(), lease_s=self._terms.lease_s, receive_count=held.receive_count
@@ -312,14 +318,17 @@ class TaskProcessor:
         if closed:
             held.ran_for = record.get("message_id") if held.task.format.is_eks else None
             self._ended(task_id, status, error=failure.message if failure else None)
-            self.delete(held, failed_at_s=began_at_s if failure else None)
+            end = read_end(held.task, {**record, "status": "cancelled", "finished_at": began_at_s})
+            if end is not None:
+                end = replace(end, status=status, outcome=failure or CANCELLED)
+            self._settle(held, end, failed_at_s=began_at_s if failure else None)
         else:
             self.give_back(held, backoff_s(1), reason="changed")
 
     # ends
 
     def finish(self, held: Held, output: Output) -> None:
-        """Store the pictures, write the good end, hand the messages to the deleter."""
+        """Store the pictures, write the good end, hand the task on to be announced and its messages deleted."""
         claim, task = held.claim, held.task
         if claim is None:
             raise RuntimeError(f"task {task.task_id} finished without a claim")
@@ -351,7 +360,7 @@ class TaskProcessor:
                 warnings=output.warnings,
                 gpu_cost_usd=self._cost(held.generate_ms / 1000),
             )
-            self.insist(held, lambda: self._tasks.complete(claim, task, result))
+            self._complete(held, claim, result)
         except LeaseLost:
             self._lose(held)
         except Unstorable as error:
@@ -363,7 +372,21 @@ class TaskProcessor:
             if result.gpu_cost_usd is not None:
                 self._metrics.gpu_cost_usd.inc(float(result.gpu_cost_usd))
             self._ended(task.task_id, "completed", images=len(stored), **_timing_fields(result.timings))
-            self.delete(held)
+            self._settle(held, self._end(claim, task, "completed", result))
+
+    def _complete(self, held: Held, claim: Claim, result: Result) -> None:
+        """Write the good end. With too many images for a record their list lies beside them, and it points there."""
+        task = held.task
+        try:
+            self.insist(held, lambda: self._tasks.complete(claim, task, result))
+        except Unstorable:
+            if len(result.images) < MANY_IMAGES:
+                raise
+            key = images_key(task, default_prefix=self._terms.default_prefix, run_no=claim.run_no)
+            listed = {"images": [image_item(image) for image in result.images]}
+            self.insist(held, lambda: self._images.put_json(key, listed), left_s=self._stop.work_left_s)
+            shorter = replace(result, images_key=key)
+            self.insist(held, lambda: self._tasks.complete(claim, task, shorter))
 
     def end(self, held: Held, error: SchedulerError) -> None:
         """See a claimed task that did not succeed to where `error` sends it: failed, cancelled, or back."""
@@ -374,7 +397,7 @@ class TaskProcessor:
             if isinstance(error, Interrupted) and held.is_cancelled:
                 self.insist(held, lambda: self._tasks.cancelled(claim, task))
                 self._ended(task.task_id, "cancelled")
-                self.delete(held)
+                self._settle(held, self._end(claim, task, "cancelled", CANCELLED))
                 return
             if isinstance(error, Interrupted):
                 self._back(held, 0.0, Counts.NOTHING, reason="stop")
@@ -387,7 +410,7 @@ class TaskProcessor:
                 failure, began_at_s = decision.failure, self._clock.now()
                 self.insist(held, lambda: self._tasks.fail(claim, task, failure))
                 self._ended(task.task_id, "failed", kind=failure.kind, error=failure.message, field=failure.field)
-                self.delete(held, failed_at_s=began_at_s)
+                self._settle(held, self._end(claim, task, "failed", failure), failed_at_s=began_at_s)
             else:
                 kind = getattr(error, "kind", "error")
                 log.warning("task_will_be_retried", task_id=task.task_id, kind=kind, error=str(error), runs=claim.runs)
@@ -471,13 +494,31 @@ class TaskProcessor:
             except Unavailable as error:
                 log.warning("give_back_failed", messages=len(receipts), error=str(error))
 
-    def delete(self, held: Held, *, failed_at_s: float | None = None) -> None:
-        """Hand a task with its end written to the deleter; its messages are kept alive until then.
+    def _settle(self, held: Held, end: End | None, *, failed_at_s: float | None = None) -> None:
+        """Hand a task with its end written on to be announced, when somebody wants to know, else to the deleter.
 
-        `failed_at_s` (epoch seconds, not after the record's `finished_at`) is when it failed, if it did: a message
-        sent after that asks for another run, and goes back instead.
+        `end` is None when it was announced already. `failed_at_s` (epoch seconds, not after the record's
+        `finished_at`) is when it failed, if it did: a message sent after that asks for another run, and goes back instead.
         """
         held.failed_at_s = failed_at_s
+        if end is None or not self._announces(held.task):
+            self.delete(held)
+            return
+        self._held.move(held, State.ANNOUNCING)
+        self.announcements.put((held, end))
+
+    def _end(self, claim: Claim, task: Task, status: str, outcome: Result | Failure) -> End:
+        return End(
+            task=task,
+            status=status,
+            outcome=outcome,
+            run_no=claim.run_no,
+            attempt=claim.attempt,
+            at_s=self._clock.now(),
+        )
+
+    def delete(self, held: Held) -> None:
+        """Hand a task with its end written, and told, to the deleter; its messages are kept alive until then."""
         self._held.move(held, State.DELETING)
         self.deletions.put(held)
 
@@ -551,6 +592,15 @@ class TaskProcessor:
             if times:
                 self.set_trouble(held.task.task_id, None)
                 held.why = ""
+
+
+def _untold(task: Task, record: Mapping[str, Any], message: Message) -> End | None:
+    """Return the end that a record shows and that nobody noted as announced; None also for one of another run."""
+    if "announced_at" in record or (
+        task.format.is_eks and record.get("message_id", message.identity) != message.identity
+    ):
+        return None
+    return read_end(task, record)
 
 
 def _failed_at_s(record: Mapping[str, Any]) -> float | None:

@@ -125,7 +125,7 @@ def clients_for(url: str, *, threads: int = 16) -> Iterator[Clients]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in aws_environ(url).items():
             patch.setenv(name, value)
-        built = aws_clients.build(REGION, poll_interval_s=5, threads=threads)
+        built = aws_clients.build(REGION, poll_interval_s=5, threads=threads, topic_region=REGION)
     try:
         yield built
     finally:

@@ -9,12 +9,23 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from fakes import FakeAnswer, FakeClock, FakeEngine, FakeImageStore, FakeQueue, FakeTaskStore
+from fakes import (
+    FakeAnswer,
+    FakeClock,
+    FakeEngine,
+    FakeImageStore,
+    FakeQueue,
+    FakeTaskStore,
+    FakeTopic,
+    FakeWebhooks,
+)
 
+from scheduler.announcing import Announcer
 from scheduler.domain.ports import PreparedRun
 from scheduler.domain.routing import Routes
 from scheduler.held import Held, HeldTasks, State, Topic
 from scheduler.intake import Intake
+from scheduler.loops.announce import AnnounceLoop
 from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
 from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, VisibilityKeeper
 from scheduler.loops.lane import Lane, is_served
@@ -49,8 +60,8 @@ class Journalled:
     """Stands before a port and notes what is called."""
 
     CALLS = frozenset(
-        {"read", "claim", "renew", "release", "complete", "fail", "cancelled", "close_unclaimed"}
-        | {"receive", "extend", "give_back", "delete", "refuse", "put"}
+        {"read", "claim", "renew", "release", "complete", "fail", "cancelled", "close_unclaimed", "announced"}
+        | {"receive", "extend", "give_back", "delete", "refuse", "put", "put_json", "publish", "send"}
     )
 
     def __init__(self, port: Any, name: str, journal: Journal) -> None:
@@ -168,6 +179,7 @@ class Worker:
         tasks: FakeTaskStore | None = None,
         queue: FakeQueue | None = None,
         images: FakeImageStore | None = None,
+        topic: FakeTopic | None = None,
         **engine: Any,
     ) -> None:
         self.clock = clock
@@ -194,17 +206,30 @@ class Worker:
         self.finished: SimpleQueue[Finished | None] = SimpleQueue()
         ports = [Journalled(each, "queue", self.journal) for each in self.queues]
         records = Journalled(self.tasks, "tasks", self.journal)
+        stored = Journalled(self.images, "images", self.journal)
+        self.topic = topic
+        self.webhooks = FakeWebhooks()
+        self.announcer = Announcer(
+            tasks=records,
+            images=stored,
+            bucket="pictures",
+            address="https://cdn.example.com/{}".format,
+            topic=topic and Journalled(topic, "topic", self.journal),
+            webhooks=Journalled(self.webhooks, "webhooks", self.journal),
+            metrics=self.metrics,
+        )
         common: dict[str, Any] = {"held": self.held, "clock": clock}
         self.processor = TaskProcessor(
             terms=Terms(lease_s=lease_s, max_runs=max_runs, default_prefix="tasks"),
             tasks=records,
-            images=Journalled(self.images, "images", self.journal),
+            images=stored,
             queues=ports,
             routes=routes,
             is_up=partial(is_served, self.lanes),
             metrics=self.metrics,
             stop=self.stop,
             cost=lambda gpu_s: None if self.usd_per_second is None else Decimal(str(gpu_s)) * self.usd_per_second,
+            announces=self.announcer.wants,
             **common,
         )
         working = common | {"processor": self.processor, "stop": self.stop}
@@ -235,6 +260,7 @@ class Worker:
         self.visibility = VisibilityKeeper(ports, metrics=self.metrics, **common)
         self.claims = ClaimKeeper(records, lanes=self.lanes, lease_s=lease_s, metrics=self.metrics, **common)
         self.progress = ProgressLoop(self.lanes)
+        self.announces = AnnounceLoop(self.announcer, self.processor, self.stop)
         self.deletes = DeleteLoop(self.processor, self.stop)
 
     # one step of each loop
@@ -255,6 +281,11 @@ class Worker:
             DecodeLoop(render.outcomes, self.finished).run()
         self.finished.put(None)
         StoreLoop(self.finished, self.processor, self.budget).run()
+
+    def announce(self) -> None:
+        """Announce whatever has its end, trying again until it is told."""
+        self.processor.announcements.put(None)
+        self.announces.run()
 
     def delete(self) -> None:
         """Delete whatever is done, trying again until it is."""
@@ -286,6 +317,7 @@ class Worker:
             self.prepare()
             self.renders_until_settled()
             self.store()
+            self.announce()
             self.delete()
 
     # what is there

@@ -40,6 +40,11 @@ def dlq_name(queue: str) -> str:
     return queue + _DLQ_SUFFIX
 
 
+def topic_region(arn: str) -> str | None:
+    """Return the region of a topic, None for no topic."""
+    return arn.split(":")[3] if arn else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """Where resources lie: enough to put their ARNs together."""

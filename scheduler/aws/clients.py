@@ -6,7 +6,7 @@ The endpoint variables `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>` are b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -37,19 +37,23 @@ class Clients:
     s3: S3Client
     keeper_sqs: SQSClient
     keeper_dynamodb: DynamoDBClient
+    sns: Any = None
+    """For the region of the topic; None where there is no topic."""
 
 
-def build(region: str, *, poll_interval_s: int, threads: int) -> Clients:
+def build(region: str, *, poll_interval_s: int, threads: int, topic_region: str | None = None) -> Clients:
     """Build the clients for `region`; `threads` is how many may call one of them at once.
+
+    `topic_region` is where the topic of ends lies, if there is one.
 
     Raises AccessDenied when there are no credentials, Unavailable when they cannot be read, ConfigError for an
     endpoint variable that is no address.
     """
     with translated("reading the AWS credentials"):
-        return _build(region, poll_interval_s=poll_interval_s, threads=threads)
+        return _build(region, poll_interval_s=poll_interval_s, threads=threads, topic_region=topic_region)
 
 
-def _build(region: str, *, poll_interval_s: int, threads: int) -> Clients:
+def _build(region: str, *, poll_interval_s: int, threads: int, topic_region: str | None) -> Clients:
     session = boto3.Session(region_name=region)
     if session.get_credentials() is None:
         raise NoCredentialsError
@@ -65,6 +69,7 @@ def _build(region: str, *, poll_interval_s: int, threads: int) -> Clients:
         s3=session.client("s3", config=work),
         keeper_sqs=session.client("sqs", config=keeper),
         keeper_dynamodb=session.client("dynamodb", config=keeper),
+        sns=session.client("sns", region_name=topic_region, config=work) if topic_region else None,
     )
 
 

@@ -20,12 +20,13 @@ def worker_policy(
     table: str,
     bucket: str,
     input_buckets: Sequence[str] = (),
+    topic_arn: str = "",
 ) -> dict[str, Any]:
     """Return the policy document for a worker's role.
 
     The batch calls of SQS are covered by the single ones' actions, and reading an object's head by s3:GetObject. Tasks
     may name prefixes of their own, so that objects are not limited to one; `rejected/` is among them. `input_buckets`
-    are those that tasks may name pictures from; the worker's own is read anyhow.
+    are those that tasks may name pictures from; the worker's own is read anyhow. Without a `topic_arn` nothing is published.
     """
     statements = [
         _allow(
@@ -51,6 +52,7 @@ def worker_policy(
         _allow(
             "ReadInputs", ["s3:GetObject"], [account.objects_arn(other) for other in input_buckets if other != bucket]
         ),
+        _allow("AnnounceEnds", ["sns:Publish"], [topic_arn] if topic_arn else []),
     ]
     return {"Version": "2012-10-17", "Statement": [statement for statement in statements if statement["Resource"]]}
 
@@ -60,7 +62,12 @@ def _allow(sid: str, actions: list[str], resources: list[str]) -> dict[str, Any]
 
 
 def policy_for(
-    aws: Aws, account: Account, *, dlqs: Mapping[str, QueueAddress], input_buckets: Sequence[str] = ()
+    aws: Aws,
+    account: Account,
+    *,
+    dlqs: Mapping[str, QueueAddress],
+    input_buckets: Sequence[str] = (),
+    topic_arn: str = "",
 ) -> dict[str, Any]:
     """Return the policy for a configuration. `dlqs` are the dead-letter queues, by the configured name or URL of their
     queues; one that is not among them is taken to have the dead-letter queue that `setup` makes.
@@ -77,6 +84,7 @@ def policy_for(
         table=aws.dynamodb_table,
         bucket=aws.s3_bucket,
         input_buckets=input_buckets,
+        topic_arn=topic_arn,
     )
 
 

@@ -40,7 +40,7 @@ def autoscale_command(config: Path | None, local: bool, once: bool, dry_run: boo
       * * * * * sd-scheduler autoscale --once -c /etc/sd-scheduler/conf.ini
     """
     settings = load_settings(config, local=local)
-    logging.configure(secrets=[settings.sd_api.api_auth.get_secret_value()], stream=sys.stderr)
+    logging.configure(secrets=settings.secrets, stream=sys.stderr)
     host = f"autoscale@{socket.gethostname()}"
     parts = open_fleet(settings, host=host)
     leader = make_leader(parts, name=host, looks_once=once, acts=not dry_run)

@@ -92,7 +92,7 @@ def _findings(file: Path | None) -> Iterator[Finding]:
         yield host_checks.disk(Path())
         yield skipped("AWS, engines, supervisord stop time", "not checked: they need a right configuration")
         return
-    logging.configure(secrets=[settings.sd_api.api_auth.get_secret_value()], stream=sys.stderr)
+    logging.configure(secrets=settings.secrets, stream=sys.stderr)
     yield ok("configuration", _where_from(settings))
     yield from _aws(settings)
     yield from _host(settings)

@@ -37,7 +37,8 @@ def print_policy(settings: Settings) -> None:
             raise
         click.echo(f"note: {error.message}; dead-letter queues are taken to be named as setup names them", err=True)
     account = Account(number=number, region=aws.aws_region, partition=operator_clients.partition_of(aws.aws_region))
-    policy = policy_for(aws, account, dlqs=dlqs, input_buckets=settings.input_buckets)
+    topic_arn = settings.notify.sns_topic_arn
+    policy = policy_for(aws, account, dlqs=dlqs, input_buckets=settings.input_buckets, topic_arn=topic_arn)
     section = settings.autoscaling
     if section.fleet_id:
         policy["Statement"] += fleet_statements(

@@ -34,5 +34,5 @@ def run_command(config: Path | None, local: bool) -> None:
     from scheduler.observe import logging  # noqa: PLC0415
 
     settings = load(config, os.environ)
-    logging.configure(secrets=[settings.sd_api.api_auth.get_secret_value()])
+    logging.configure(secrets=settings.secrets)
     sys.exit(Scheduler(settings, build_engines(settings)).run())

@@ -15,7 +15,7 @@ def meaning_of(found: Task | str | Pointer) -> dict[str, Any]:
     """Return what was recognised, by name; what the format does not know is left out."""
     match found:
         case Task():
-            told = {"api_path": found.api_path, "sns_id": found.sns_id}
+            told = {"api_path": found.api_path, "sns_id": found.sns_id, "webhook": found.webhook}
             return {
                 "format": found.format.value,
                 "task_id": found.task_id,

@@ -132,13 +132,8 @@ class Guard:
 
     def read(self, address: str) -> WebAddress:
         """Take a URL apart. Raises Forbidden for one that may not even be looked up."""
-        _require_plain(address)
-        parts = _WEB.fullmatch(address)
-        if parts is None:
-            raise Forbidden(f"{shown(address)} is no http:// or https:// address")
-        scheme = parts[1].lower()
-        host, port = _authority(parts[2], _PORTS[scheme], address)
-        where = WebAddress(scheme=scheme, host=host, port=port, target=_target(parts[3], parts[4], address))
+        where = read_web(address)
+        scheme, host, port = where.scheme, where.host, where.port
         if self._is_open_name(where):
             return where
         literal = _literal(host)
@@ -170,6 +165,17 @@ class Guard:
 
     def _is_open_name(self, where: WebAddress) -> bool:
         return any(one.name == where.host and one.port in {None, where.port} for one in self._openings)
+
+
+def read_web(address: str) -> WebAddress:
+    """Take a URL apart; where it leads is not judged. Raises Forbidden for what not all readers read alike."""
+    _require_plain(address)
+    parts = _WEB.fullmatch(address)
+    if parts is None:
+        raise Forbidden(f"{shown(address)} is no http:// or https:// address")
+    scheme = parts[1].lower()
+    host, port = _authority(parts[2], _PORTS[scheme], address)
+    return WebAddress(scheme=scheme, host=host, port=port, target=_target(parts[3], parts[4], address))
 
 
 def read_opening(text: str) -> Opening:

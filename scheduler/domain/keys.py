@@ -40,6 +40,12 @@ def output_key(task: Task, *, run_no: int) -> str:
     return f"{_eks_stem(task, run_no)}.out"
 
 
+def images_key(task: Task, *, default_prefix: str, run_no: int) -> str:
+    """Return the key of the list of a run's images, beside which it lies, when it is too long for the record."""
+    stem = image_key(task, default_prefix=default_prefix, run_no=run_no, index=0, extension="").removesuffix("0")
+    return f"{stem}images.json"
+
+
 def run_mark(task_id: str, run_no: int) -> str:
     """Return the four hexadecimal digits that name a run in its keys, where the original draws them at random.
 

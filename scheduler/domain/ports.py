@@ -196,6 +196,29 @@ class ImageStore(Protocol):
     def put(self, key: str, image: EngineImage) -> StoredImage:
         """Store `image` unless something lies under `key`; return what lies there now. Raises Unavailable."""
 
+    def put_json(self, key: str, value: Mapping[str, Any]) -> None:
+        """Store `value` as JSON unless something lies under `key`. Raises Unavailable, Unstorable."""
+
+    def read_json(self, key: str) -> Any:
+        """Return the value that lies under `key`, None when nothing does. Raises Unavailable."""
+
+
+class Topic(Protocol):
+    """Where ends are published for whoever subscribes."""
+
+    def publish(self, message: Mapping[str, Any], *, named: str | None) -> None:
+        """Publish `message`; `named` names it beside, where its receivers know of that.
+
+        Raises Unavailable when the topic does not answer, Unstorable when it will never take this message.
+        """
+
+
+class Webhooks(Protocol):
+    """Addresses that want to be told."""
+
+    def send(self, url: str, body: bytes, *, named: str, task_id: str) -> None:
+        """Take `body` to be sent later; it neither waits nor raises."""
+
 
 class TaskStore(Protocol):
     """Task records; the claim decides who runs a task. Every call raises Unavailable when the store does not answer.
@@ -226,3 +249,6 @@ class TaskStore(Protocol):
 
     def close_unclaimed(self, task_id: str, record: Mapping[str, Any], status: str, failure: Failure | None) -> bool:
         """Write an end on a record that nobody holds; False if it is no longer as `record` shows it."""
+
+    def announced(self, task_id: str, *, attempt: int | None) -> None:
+        """Note that the end written under `attempt` was told to others, unless the record shows another by now."""

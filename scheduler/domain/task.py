@@ -67,6 +67,7 @@ class Task:
     `by_reference` tells that the request lives in the record, which this task therefore never creates. `runtime` is the
     engine's name, case-sensitive; None leaves the choice among those that can run the task type. A pipeline is a ComfyUI
     graph, or with `api_path` a request to that path of the job API. `sns_id` is SNS's id of the message it came in.
+    `webhook` is the address that wants to be told of the end.
     """
 
     task_id: str
@@ -81,6 +82,7 @@ class Task:
     by_reference: bool = False
     api_path: str | None = None
     sns_id: str | None = None
+    webhook: str | None = None
 
     @property
     def job_type(self) -> str:
@@ -154,6 +156,8 @@ class Result:
     warnings: tuple[str, ...] = ()
     gpu_cost_usd: Decimal | None = None
     """What the instance cost for the seconds of its render; None where no price is known."""
+    images_key: str | None = None
+    """Where the list of images lies in the bucket, when it is too long for the record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import structlog
 
 from scheduler.domain.errors import LeaseLost, Unavailable
 from scheduler.domain.ports import Clock, MessageQueue, TaskStore
-from scheduler.held import CLAIMED, Held, HeldTasks, State
+from scheduler.held import CLAIMED, ENDED, Held, HeldTasks, State
 from scheduler.loops.lane import Lane
 from scheduler.observe.metrics import Metrics
 
@@ -37,7 +37,7 @@ class VisibilityKeeper:
             for held, message in found:
                 if refused is not None:
                     extended.add(held)
-                if message.receipt in (refused or ()) and held.state is not State.DELETING:
+                if message.receipt in (refused or ()) and held.state not in ENDED:
                     log.warning("extend_refused", task_id=held.task.task_id, message_id=message.message_id)
         for held in extended:
             held.extended_s = now

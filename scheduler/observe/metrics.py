@@ -25,6 +25,7 @@ class Metrics:
         self.refused = counter("refused_messages", "Messages that could not become a task")
         self.received = counter("received_messages", "Messages received")
         self.receives = counter("receives", "Receive calls answered")
+        self.announcements = counter("announcements", "Ends told to others, by what was told", "kind", "outcome")
         self.aws_errors = counter("aws_errors", "AWS calls that failed after their retries")
         self.leases_lost = counter("leases_lost", "Claims taken over by another worker")
         self.switches = counter("checkpoint_switches", "Renders that had to load another checkpoint", "engine")

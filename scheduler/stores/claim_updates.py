@@ -18,10 +18,13 @@ FREE = (
     "(attribute_not_exists({status}) AND (attribute_not_exists({taskStatus}) OR {taskStatus} = {:waiting}))"
     " OR {status} = {:pending} OR ({status} = {:processing} AND {lease_until} <= {:now})"
 )
-LAST_TRY = ("error", "error_message", "finished_at", "tries", "first_try_at", "cancel_requested", "expires_at")
+LAST_TRY = (
+    *("error", "error_message", "finished_at", "tries", "first_try_at", "cancel_requested", "expires_at"),
+    "announced_at",
+)
 """What a failure leaves in the record."""
 LAST_RUN = (
-    *("images", "output_key", "checkpoint", "sampler", "warnings", "gpu_cost_usd", "announced_at", "context_key"),
+    *("images", "output_key", "checkpoint", "sampler", "warnings", "gpu_cost_usd", "context_key"),
     *("queued_ms", "prepare_ms", "generate_ms", "store_ms"),
 )
 """What a good end leaves there."""

@@ -1,11 +1,13 @@
-"""Pictures in S3: each written once, whatever is run again."""
+"""Pictures in S3, and what is told beside them: each written once, whatever is run again."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -48,28 +50,52 @@ class S3ImageStore:
         metadata = {name: str(number) for name, number in numbers.items() if number is not None}
         metadata["sha256"] = stored.sha256
         with understood(f"storing s3://{self._bucket}/{key}"):
-            for last in (*(False,) * (CONFLICT_ATTEMPTS - 1), True):
-                try:
-                    answer = self._client.put_object(
-                        Bucket=self._bucket,
-                        Key=key,
-                        Body=image.data,
-                        ContentType=image.media_type,
-                        CacheControl=CACHE_CONTROL,
-                        ChecksumSHA256=base64.b64encode(digest).decode(),
-                        IfNoneMatch="*",
-                        Metadata=metadata,
-                    )
-                except ClientError as error:
-                    code = code_of(error)
-                    if code == "PreconditionFailed":
-                        return self._read(key)
-                    if code != "ConditionalRequestConflict" or last:
-                        raise
-                else:
-                    require_aws(answer)
-                    break
-        return stored
+            is_new = self._write(key, image.data, media_type=image.media_type, digest=digest, metadata=metadata)
+            return stored if is_new else self._read(key)
+
+    def put_json(self, key: str, value: Mapping[str, Any]) -> None:
+        """Store `value` as JSON under `key` unless something lies there. Raises Unavailable, Unstorable."""
+        data = json.dumps(value).encode()
+        with understood(f"storing s3://{self._bucket}/{key}"):
+            digest = hashlib.sha256(data).digest()
+            self._write(key, data, media_type="application/json", digest=digest, metadata={"sha256": digest.hex()})
+
+    def read_json(self, key: str) -> Any:
+        """Return the value that lies under `key`, None when nothing does. Raises Unavailable."""
+        with understood(f"reading s3://{self._bucket}/{key}"):
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if code_of(error) == "NoSuchKey":
+                    return None
+                raise
+            with answer["Body"] as body:
+                return json.loads(body.read())
+
+    def _write(self, key: str, data: bytes, *, media_type: str, digest: bytes, metadata: Mapping[str, str]) -> bool:
+        """Write an object; False when one lies there already."""
+        for last in (*(False,) * (CONFLICT_ATTEMPTS - 1), True):
+            try:
+                answer = self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=key,
+                    Body=data,
+                    ContentType=media_type,
+                    CacheControl=CACHE_CONTROL,
+                    ChecksumSHA256=base64.b64encode(digest).decode(),
+                    IfNoneMatch="*",
+                    Metadata=metadata,
+                )
+            except ClientError as error:
+                code = code_of(error)
+                if code == "PreconditionFailed":
+                    return False
+                if code != "ConditionalRequestConflict" or last:
+                    raise
+            else:
+                require_aws(answer)
+                break
+        return True
 
     def _read(self, key: str) -> StoredImage:
         head = self._client.head_object(Bucket=self._bucket, Key=key)

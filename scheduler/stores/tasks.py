@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,10 +20,11 @@ from scheduler.aws.errors import code_of
 from scheduler.aws.shape import INDEX as INDEX  # noqa: PLC0414 - re-exported: whoever makes a table for the store
 from scheduler.aws.shape import KEY_NAMES
 from scheduler.domain.claiming import Refusal, Refused, is_number, judge
+from scheduler.domain.ends import image_item
 from scheduler.domain.errors import Counts, LeaseLost, Unavailable
 from scheduler.domain.ports import Clock
-from scheduler.domain.task import Claim, Failure, Format, Message, Progress, Result, StoredImage, Task
-from scheduler.stores.claim_updates import FREE, UNMARKED, Claiming, format_of
+from scheduler.domain.task import Claim, Failure, Format, Message, Progress, Result, Task
+from scheduler.stores.claim_updates import ENDED, FREE, UNMARKED, Claiming, format_of
 from scheduler.stores.expressions import Update, decode, encode
 from scheduler.wire import job_api, predecessor
 
@@ -201,8 +203,10 @@ class DynamoTaskStore:
 
     def complete(self, claim: Claim, task: Task, result: Result) -> None:
         """Write the good end. Raises LeaseLost, Unavailable; calling it again does no harm."""
-        attributes: dict[str, Any] = {
-            "images": [_image_item(image) for image in result.images],
+        listed: dict[str, Any] = {"images": [image_item(image) for image in result.images]}
+        if result.images_key:
+            listed = {"output_key": result.images_key}
+        attributes: dict[str, Any] = listed | {
             "queued_ms": result.timings.queued_ms,
             "prepare_ms": result.timings.prepare_ms,
             "generate_ms": result.timings.generate_ms,
@@ -258,6 +262,21 @@ class DynamoTaskStore:
         except LeaseLost:
             return False
         return True
+
+    def announced(self, task_id: str, *, attempt: int | None) -> None:
+        """Note that the end written under `attempt` was told to those who are to know; once noted, it stays.
+
+        A record that shows another end by now, or none, is left alone. Raises Unavailable.
+        """
+        update = Update().set(announced_at=int(self._clock.now()))
+        update.when("attribute_not_exists({announced_at})")
+        update.when(ENDED, completed="completed", failed="failed", cancelled="cancelled")
+        if attempt is None:
+            update.when("attribute_not_exists({attempt})")
+        else:
+            update.when("{attempt} = {:attempt}", attempt=attempt)
+        with suppress(LeaseLost):
+            self._write(task_id, update, doing="noting the announcement of")
 
     def _final(self, update: Update, status: str, form: Format, *, error: str, addresses: Sequence[str] = ()) -> None:
         now = self._clock.now()
@@ -387,17 +406,6 @@ def _format_of(record: Mapping[str, Any]) -> Format:
     if "requestData" in record or "taskStatus" in record:
         return Format.PREDECESSOR
     return Format.JOB_API if record.get("format") == Format.JOB_API else Format.OWN
-
-
-def _image_item(image: StoredImage) -> dict[str, Any]:
-    item = {
-        "key": image.key,
-        "media_type": image.media_type,
-        "bytes": image.size_bytes,
-        "sha256": image.sha256,
-    }
-    numbers = {"width": image.width, "height": image.height, "seed": image.seed}
-    return item | {name: number for name, number in numbers.items() if number is not None}
 
 
 def _failure_item(failure: Failure) -> dict[str, Any]:

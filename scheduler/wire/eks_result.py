@@ -1,6 +1,6 @@
 """What the clients of Stable Diffusion on EKS are told of an end: a message on SNS, and an object beside the pictures.
 
-Both are the same for its two versions of requests.
+Both are the same for its two versions of requests. Tasks of other formats have the same message, and no object.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from typing import Any
 from scheduler.domain.keys import output_key
 from scheduler.domain.task import Failure, Result, Task, TaskType
 
-CANCELLED = Failure(kind="cancelled", message="cancelled")
-"""The end of a cancelled task, which its clients know as a failure."""
 _EXTRAS = frozenset({TaskType.EXTRA_SINGLE, TaskType.EXTRA_BATCH})
 _INPUTS = ("init_images", "mask", "latent_mask")
 """Fields that the engine itself answers with null."""
 
 
 def announcement(task: Task, end: Result | Failure, *, run_no: int, bucket: str) -> dict[str, Any]:
-    """Return the message for the topic of results; addresses are S3 URIs, never those of a CDN."""
+    """Return the message for the topic of results; addresses are S3 URIs, never those of a CDN.
+
+    A task of another format has no object that `output_url` could name: there it is null.
+    """
     images = end.images if isinstance(end, Result) else ()
     return {
         "id": task.task_id,
         "result": isinstance(end, Result),
         "image_url": [f"s3://{bucket}/{image.key}" for image in images],
-        "output_url": f"s3://{bucket}/{output_key(task, run_no=run_no)}",
+        "output_url": f"s3://{bucket}/{output_key(task, run_no=run_no)}" if task.format.is_eks else None,
         "context": task.context,
     }
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from scheduler.domain.destinations import Forbidden, read_web
 from scheduler.domain.errors import Rejected
 from scheduler.domain.keys import TASK_ID
 from scheduler.domain.task import Format, Task, TaskType, fingerprint
@@ -20,7 +21,7 @@ Name = Annotated[str, Field(min_length=1, max_length=300)]
 
 
 class OwnMessage(BaseModel):
-    """``{"task_id", "task_type", "payload", "runtime"?, "prefix"?, "checkpoint"?, "context"?}``."""
+    """``{"task_id", "task_type", "payload", "runtime"?, "prefix"?, "checkpoint"?, "context"?, "webhook"?}``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -31,6 +32,7 @@ class OwnMessage(BaseModel):
     prefix: Annotated[str, Field(max_length=1000)] | None = None
     checkpoint: Name | None = None
     context: Any = None
+    webhook: str | None = None
 
 
 FIELDS = tuple(OwnMessage.model_fields)
@@ -50,6 +52,8 @@ def parse(body: Mapping[str, Any]) -> Task:
         raise _explain(error) from None
     if not TASK_ID.fullmatch(message.task_id):
         raise Rejected(f"task_id {shorten(message.task_id)} {ID_RULE}", field="task_id")
+    if message.webhook is not None:
+        _require_address(message.webhook)
     request = {name: body[name] for name in FIELDS if name != "task_id" and body.get(name) is not None}
     return Task(
         task_id=message.task_id,
@@ -61,7 +65,16 @@ def parse(body: Mapping[str, Any]) -> Task:
         prefix=message.prefix,
         checkpoint=message.checkpoint,
         context=message.context,
+        webhook=message.webhook,
     )
+
+
+def _require_address(webhook: str) -> None:
+    """Refuse what is no address; whether it may be gone to is known only where it is gone to."""
+    try:
+        read_web(webhook)
+    except Forbidden as error:
+        raise Rejected(f"webhook: {error}", field="webhook") from error
 
 
 def _explain(error: ValidationError) -> Rejected:

@@ -3,6 +3,7 @@
 The contract suites run over them as over the real adapters, so that they cannot promise what those do not keep.
 """
 
+from fakes.announcing import FakeTopic, FakeWebhooks
 from fakes.clock import FakeClock
 from fakes.engine import FakeAnswer, FakeEngine
 from fakes.faults import Faults
@@ -10,4 +11,14 @@ from fakes.images import FakeImageStore
 from fakes.queue import FakeQueue
 from fakes.tasks import FakeTaskStore
 
-__all__ = ["FakeAnswer", "FakeClock", "FakeEngine", "FakeImageStore", "FakeQueue", "FakeTaskStore", "Faults"]
+__all__ = [
+    "FakeAnswer",
+    "FakeClock",
+    "FakeEngine",
+    "FakeImageStore",
+    "FakeQueue",
+    "FakeTaskStore",
+    "FakeTopic",
+    "FakeWebhooks",
+    "Faults",
+]

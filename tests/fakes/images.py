@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 from fakes.faults import Faults
 from scheduler.domain.task import EngineImage, StoredImage
 
 
 class FakeImageStore:
-    """The `ImageStore` port; `stored` and `data` show what lies there, `puts` every key that was asked for."""
+    """The `ImageStore` port; `stored` and `data` show what lies there, `puts` every key of a picture asked for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,3 +38,11 @@ class FakeImageStore:
                     seed=image.seed,
                 )
             return self.stored[key]
+
+    def put_json(self, key: str, value: Mapping[str, Any]) -> None:
+        with self.faults.around("put_json"), self._lock:
+            self.data.setdefault(key, json.dumps(value).encode())
+
+    def read_json(self, key: str) -> Any:
+        with self.faults.around("read_json"), self._lock:
+            return json.loads(self.data[key]) if key in self.data else None

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fakes.faults import Faults
-from scheduler.domain.claiming import Refusal, Refused, judge
+from scheduler.domain.claiming import FINAL, Refusal, Refused, judge
+from scheduler.domain.ends import image_item
 from scheduler.domain.errors import Counts, LeaseLost
 from scheduler.domain.ports import Clock
 from scheduler.domain.task import Claim, Failure, Format, Message, Progress, Result, Task
@@ -94,6 +95,7 @@ class FakeTaskStore:
             record |= kept
         if reason is Refusal.RESENT:
             _drop(record, "runs", "error", "error_message", "finished_at", "tries", "first_try_at", "cancel_requested")
+            _drop(record, "announced_at")
             if task.format is Format.PREDECESSOR:
                 _drop(record, "processRes", "processTime")
                 record["taskStatus"] = "waiting"
@@ -149,16 +151,10 @@ class FakeTaskStore:
     def complete(self, claim: Claim, task: Task, result: Result) -> None:
         with self.faults.around("complete"), self._lock:
             record = self._held(claim)
-            record["images"] = [
-                {
-                    "key": image.key,
-                    "media_type": image.media_type,
-                    "bytes": image.size_bytes,
-                    "sha256": image.sha256,
-                }
-                | {name: number for name in ("width", "height", "seed") if (number := getattr(image, name)) is not None}
-                for image in result.images
-            ]
+            if result.images_key:
+                record["output_key"] = result.images_key
+            else:
+                record["images"] = [image_item(image) for image in result.images]
             times = result.timings
             record |= {"queued_ms": times.queued_ms, "prepare_ms": times.prepare_ms}
             if result.gpu_cost_usd is not None:
@@ -191,6 +187,12 @@ class FakeTaskStore:
             form = Format.PREDECESSOR if "requestData" in mine or "taskStatus" in mine else form
             self._finish(mine, status, form, error=failure.message if failure else status)
             return True
+
+    def announced(self, task_id: str, *, attempt: int | None) -> None:
+        with self.faults.around("announced"), self._lock:
+            record = self.records.get(task_id, {})
+            if record.get("status") in FINAL and record.get("attempt") == attempt:
+                record.setdefault("announced_at", int(self._clock.now()))
 
     def _is_open(self, record: Record) -> bool:
         return (

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scheduler.domain.ends import CANCELLED
 from scheduler.domain.keys import run_mark
 from scheduler.domain.task import Failure, Format, Result, StoredImage, Task, TaskType
 from scheduler.wire import job_api
-from scheduler.wire.eks_result import CANCELLED, announcement, output
+from scheduler.wire.eks_result import announcement, output
 from scheduler.wire.recognise import recognise
 
 

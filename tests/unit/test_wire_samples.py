@@ -26,7 +26,10 @@ def name_of(path: Path) -> str:
 
 
 def expected_of(path: Path) -> dict[str, Any]:
-    return json.loads((path.parent / f"{path.name.partition('.')[0]}.expected.json").read_text())
+    expected: dict[str, Any] = json.loads((path.parent / f"{path.name.partition('.')[0]}.expected.json").read_text())
+    if "task" in expected:
+        expected["task"] = {"webhook": None} | expected["task"]  # only our own format has one
+    return expected
 
 
 def outcome(found: Task | str | Pointer) -> dict[str, Any]:
