@@ -194,8 +194,8 @@ class Worker:
         self.metrics = Metrics()
         self.stop = PatientStop(clock)
         self.held = HeldTasks(clock)
-        for topic in (self.held.room, self.held.choice, self.held.offered):
-            _make_patient(topic, clock)
+        for waited_for in (self.held.room, self.held.choice, self.held.offered):
+            _make_patient(waited_for, clock)
         self.budget = PatientBudget(memory_bytes, clock)
         routes = Routes(self.engines)
         self.lanes = [Lane(each, self.held, clock, is_for=partial(routes.leads_to, each)) for each in self.engines]

@@ -66,6 +66,8 @@ def run(clients: OperatorClients, settings: Settings, *, clock: Clock) -> Iterat
     yield lifetime("records", settings.scheduler.record_ttl_days, [queue.retention_s for queue in queues])
     yield from stores.bucket(aws.s3_bucket, prefix=settings.scheduler.default_prefix)
     yield _addresses(aws.cloudfront_domain)
+    if topic := settings.notify.sns_topic_arn:
+        yield simulate("topic", "sns:Publish", topic)
     leases = [queue.lease_s for queue in queues if queue.lease_s]
     yield clock_finding(asking, lease_s=min(leases, default=shape.VISIBILITY_S))
 

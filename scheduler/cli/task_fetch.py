@@ -15,7 +15,7 @@ from scheduler.cli.failure import Failure
 from scheduler.cli.live_line import LiveLine
 from scheduler.cli.options import config_option, json_option, local_option
 from scheduler.cli.session import load_settings
-from scheduler.cli.task_show import find_record
+from scheduler.cli.task_show import find_record, images_of
 from scheduler.session import open_session
 
 
@@ -38,7 +38,7 @@ def fetch_command(  # noqa: PLR0917 - click passes every option
     """
     session = open_session(load_settings(config, local=local))
     record = find_record(session, task_id)
-    images = record.get("images") or []
+    images = images_of(session, record)
     if not images:
         said = f"task {task_id} is {record.get('status')}: it has no pictures"
         raise Failure(said, kind="no-pictures", task_id=task_id, status=record.get("status"))

@@ -43,6 +43,13 @@ def find_record(session: Session, task_id: str) -> Mapping[str, Any]:
     return record
 
 
+def images_of(session: Session, record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the images of a record, from the list that it points to when there are too many. Raises Unavailable."""
+    key = record.get("output_key")
+    images: list[Mapping[str, Any]] = json.loads(session.fetch(key))["images"] if key else record.get("images") or []
+    return images
+
+
 def no_record(task_id: str) -> Failure:
     """Return the failure that a task is not known."""
     return Failure(f"there is no record of task {task_id}", kind="missing", task_id=task_id)
@@ -51,7 +58,7 @@ def no_record(task_id: str) -> Failure:
 def print_record(session: Session, record: Mapping[str, Any], *, as_json: bool) -> None:
     """Print a record with the addresses of its images."""
     shown = dict(record)
-    if images := shown.get("images"):
+    if images := images_of(session, record):
         shown["images"] = [{**image, "url": session.address(str(image["key"]))} for image in images]
     if as_json:
         click.echo(json.dumps(shown, default=plain))

@@ -238,7 +238,7 @@ def operations_in_the_daemon() -> set[str]:
     """Every AWS operation that the daemon's source calls, as the IAM action that allows it."""
     methods: dict[str, str] = {}
     session = boto3.Session(region_name="us-east-1")
-    for service in ("sqs", "dynamodb", "s3"):
+    for service in ("sqs", "dynamodb", "s3", "sns"):
         for operation in session._session.get_service_model(service).operation_names:
             action = ACTION_OF.get(operation, f"{service}:{operation}")
             if service == "sqs":
@@ -256,7 +256,12 @@ def operations_in_the_daemon() -> set[str]:
 
 def test_the_policy_allows_what_the_daemon_calls_and_nothing_else() -> None:
     policy = worker_policy(
-        ACCOUNT, queues=[QueueAddress(name="q")], dlqs=[QueueAddress(name="d")], table="records", bucket="pictures"
+        ACCOUNT,
+        queues=[QueueAddress(name="q")],
+        dlqs=[QueueAddress(name="d")],
+        table="records",
+        bucket="pictures",
+        topic_arn="arn:aws:sns:us-east-1:123456789012:sd-results",
     )
     allowed = {action for statement in policy["Statement"] for action in statement["Action"]}
     assert allowed == operations_in_the_daemon()
@@ -286,6 +291,13 @@ def test_the_policy_lets_inputs_be_read_from_the_listed_buckets_and_nothing_else
     assert about_drafts == [
         {"Sid": "ReadInputs", "Effect": "Allow", "Action": ["s3:GetObject"], "Resource": ["arn:aws:s3:::drafts/*"]}
     ]
+
+
+def test_the_policy_lets_ends_be_published_to_the_topic_where_there_is_one() -> None:
+    topic = "arn:aws:sns:us-east-1:123456789012:sd-results"
+    policy = worker_policy(ACCOUNT, queues=[], dlqs=[], table="records", bucket="pictures", topic_arn=topic)
+    about_topics = [each for each in policy["Statement"] if "sns" in json.dumps(each)]
+    assert about_topics == [{"Sid": "AnnounceEnds", "Effect": "Allow", "Action": ["sns:Publish"], "Resource": [topic]}]
 
 
 def test_the_documented_policy_is_that_of_the_template() -> None:

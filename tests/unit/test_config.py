@@ -412,6 +412,9 @@ VALUES = {
     "allow_buckets": st.just("") | names.map(", ".join),
     "max_bytes": st.integers(1024, 1 << 30),
     "timeout_s": st.integers(1, 600),
+    "sns_topic_arn": st.sampled_from(["", "arn:aws-cn:sns:cn-north-1:123456789012:sd_results-2"]),
+    "webhook_secret": st.sampled_from(["", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
+    | st.just("a secret of plain words %;#"),
     "enabled": st.sampled_from(["true", "false"]),
     "fleet": st.just("asg"),
     "fleet_id": name,
@@ -479,6 +482,23 @@ def test_what_is_wrong_in_inputs_is_told(home, lines, told):
     assert told in problem
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("sns_topic_arn = sd-results", "expected the ARN of a topic"),
+        ("sns_topic_arn = arn:aws:sqs:us-east-1:123456789012:sd-results", "expected the ARN of a topic"),
+        ("sns_topic_arn = arn:aws:sns:us-east-1:123456789012:sd-results.fifo", "a FIFO topic does not do"),
+        ("webhook_secret = too short for a key", "or 24 characters or more"),
+        ("webhook_secret = whsec_not+base64!", "24 to 64 bytes in base64"),
+        ("webhook_secret = whsec_c2hvcnQ=", "24 to 64 bytes in base64"),
+    ],
+)
+def test_what_is_wrong_in_notify_is_told_and_no_secret_shown(home, line, told):
+    (problem,) = problems(f"{MINIMAL}[notify]\n{line}\n")
+    assert told in problem
+    assert "webhook" not in line or line.rpartition(" ")[2] not in problem
+
+
 def test_inputs_are_read_from_the_own_bucket_alone_unless_others_are_listed(home):
     assert load(MINIMAL).input_buckets == ("pictures",)
     assert load(f"{MINIMAL}[inputs]\nallow_buckets = drafts, photos\n").input_buckets == ("drafts", "photos")
@@ -496,9 +516,10 @@ def test_whatever_is_filled_into_the_template_comes_back(folder, values):
     path.write_text(text)
     loaded = config.load(path, {})
     shown = {row.key: row.value for row in config.effective(loaded)}
-    secret = values["api_auth"]
-    assert loaded.sd_api.api_auth.get_secret_value() == secret
-    assert shown == {key: str(value) for key, value in values.items()} | {"api_auth": "***" if secret else ""}
+    secrets = {key: values[key] for key in ("api_auth", "webhook_secret")}
+    assert loaded.secrets == list(secrets.values())
+    hidden = {key: "***" if secret else "" for key, secret in secrets.items()}
+    assert shown == {key: str(value) for key, value in values.items()} | hidden
 
 
 @settings(deadline=None)

@@ -93,6 +93,7 @@ def test_what_another_message_means_does_not_depend_on_which_host_receives_it(wo
     receiver.prepare()
     worker.renders_until_settled()
     worker.store()
+    worker.announce()
     worker.delete()
     assert worker.tasks.record("t1")["run_no"] == 1
     assert len(worker.queue.bodies) == 1
@@ -124,6 +125,7 @@ def test_another_request_that_comes_while_the_first_one_s_message_is_deleted_is_
     assert worker.status() == "completed"
     worker.queue.send(body_of("sns-2", steps=30))
     worker.admit()
+    worker.announce()
     worker.delete()
     until_settled(worker, clock)
     assert worker.queue.refused == []
