@@ -22,6 +22,7 @@ DENIED = frozenset(
         "AccessDenied",
         "AccessDeniedException",
         "AuthFailure",
+        "AuthorizationError",
         "ExpiredToken",
         "ExpiredTokenException",
         "IncompleteSignature",

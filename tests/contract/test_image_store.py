@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from typing import Any, Protocol
 
@@ -263,3 +264,16 @@ def test_answer_lost_on_the_way_back_is_found_out_by_asking_again(cloud: Cloud) 
 def test_a_missing_bucket_is_unavailable(cloud: Cloud) -> None:
     with pytest.raises(Unavailable, match="NoSuchBucket"):
         S3ImageStore(cloud.clients.s3, "no-such-bucket-here").put(KEY, FIRST)
+
+
+def test_json_is_written_once_and_read_back(shelf: Shelf) -> None:
+    shelf.store.put_json("tasks/task-1/images.json", {"images": [{"key": "käfer", "bytes": 1}]})
+    shelf.store.put_json("tasks/task-1/images.json", {"images": []})
+    assert shelf.store.read_json("tasks/task-1/images.json") == {"images": [{"key": "käfer", "bytes": 1}]}
+    assert shelf.store.read_json("tasks/task-2/images.json") is None
+
+
+def test_json_says_what_it_is(s3: S3Shelf) -> None:
+    s3.store.put_json("out/t/t-7fce.out", {"code": 200})
+    assert s3.head("out/t/t-7fce.out")["ContentType"] == "application/json"
+    assert json.loads(s3.data("out/t/t-7fce.out")) == {"code": 200}

@@ -17,6 +17,7 @@ from fakes import FakeClock, FakeTaskStore
 from fakes.endpoint import denying
 
 from scheduler.domain.claiming import Refusal, Refused
+from scheduler.domain.ends import CANCELLED, read_end
 from scheduler.domain.errors import AccessDenied, Counts, LeaseLost, Unavailable
 from scheduler.domain.ports import TaskStore
 from scheduler.domain.task import (
@@ -1297,3 +1298,74 @@ def test_own_task_with_the_id_of_a_predecessors_record_is_a_conflict(records: Re
     before = records.get()
     assert records.refused(own_task("task-1")) is Refusal.CONFLICT
     assert records.get() == before
+
+
+# announcements
+
+
+def test_an_announcement_is_noted_once(records: Records) -> None:
+    claim = records.claimed()
+    records.store.complete(claim, own_task(), RESULT)
+    assert "announced_at" not in records.get()
+    records.store.announced("task-1", attempt=1)
+    noted = records.get()["announced_at"]
+    assert noted == int(records.clock.now())
+    records.clock.advance(10)
+    records.store.announced("task-1", attempt=1)
+    assert records.get()["announced_at"] == noted
+
+
+def test_the_announcement_of_an_end_that_nobody_claimed_is_noted(records: Records) -> None:
+    records.store.create(own_task(), job_type="txt2img")
+    records.store.request_cancel("task-1")
+    records.store.announced("task-1", attempt=None)
+    assert records.get()["announced_at"] == int(records.clock.now())
+
+
+def test_no_announcement_is_noted_where_another_end_or_none_stands(records: Records) -> None:
+    records.store.announced("task-1", attempt=1)
+    assert records.find() is None
+    claim = records.claimed()
+    records.store.announced("task-1", attempt=1)
+    records.store.fail(claim, own_task(), FAILURE)
+    records.store.announced("task-1", attempt=2)
+    records.store.announced("task-1", attempt=None)
+    assert "announced_at" not in records.get()
+
+
+def test_a_task_that_is_sent_again_is_announced_again(records: Records) -> None:
+    records.store.fail(records.claimed(), own_task(), FAILURE)
+    records.store.announced("task-1", attempt=1)
+    records.clock.advance(10)
+    records.claimed(owner="again")
+    assert "announced_at" not in records.get()
+
+
+def test_too_many_images_stand_elsewhere_and_the_record_says_where(records: Records) -> None:
+    claim = records.claimed()
+    pointed = dataclasses.replace(RESULT, images=(IMAGE,) * 3000, images_key="tasks/task-1/images.json")
+    records.store.complete(claim, own_task(), pointed)
+    record = records.get()
+    assert record["output_key"] == "tasks/task-1/images.json"
+    assert "images" not in record
+    end = read_end(own_task(), record)
+    assert end is not None
+    assert isinstance(end.outcome, Result)
+    assert (end.outcome.images, end.outcome.images_key) == ((), "tasks/task-1/images.json")
+
+
+@pytest.mark.parametrize("outcome", [RESULT, FAILURE, CANCELLED])
+def test_an_end_is_read_from_its_record_as_it_was_written(records: Records, outcome: Result | Failure) -> None:
+    claim, task = records.claimed(), own_task()
+    match outcome:
+        case Result():
+            records.store.complete(claim, task, outcome)
+        case Failure(kind="cancelled"):
+            records.store.cancelled(claim, task)
+        case _:
+            records.store.fail(claim, task, outcome)
+    end = read_end(task, records.get())
+    assert end is not None
+    told = outcome if isinstance(outcome, Failure) else Result(images=outcome.images)
+    assert (end.outcome, end.run_no, end.attempt) == (told, 1, 1)
+    assert end.at_s == pytest.approx(records.clock.now(), abs=0.01)
