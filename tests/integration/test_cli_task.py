@@ -147,6 +147,21 @@ def test_fetch_brings_the_pictures_and_prints_their_files(place: Place) -> None:
     assert len(list((place.folder / "some/folder").iterdir())) == 2
 
 
+def test_images_that_are_too_many_for_the_record_are_shown_and_fetched_all_the_same(place: Place) -> None:
+    place.complete("t", PICTURES)
+    images = json.loads(place.run("show", "t", "--json").stdout)["images"]
+    listed = json.dumps({"images": [{name: each[name] for name in each if name != "url"} for each in images]})
+    place.clients.s3.put_object(Bucket=place.bucket, Key="tasks/t/images.json", Body=listed.encode())
+    place.clients.dynamodb.update_item(
+        TableName=place.table,
+        Key={"task_id": {"S": "t"}},
+        UpdateExpression="REMOVE images SET output_key = :key",
+        ExpressionAttributeValues={":key": {"S": "tasks/t/images.json"}},
+    )
+    assert json.loads(place.run("show", "t", "--json").stdout)["images"] == images
+    assert place.run("fetch", "t").stdout == "t-1.png\nt-2.png\n"
+
+
 def test_fetch_overwrites_only_with_force(place: Place) -> None:
     place.complete("t", PICTURES)
     mine = place.folder / "t-2.png"

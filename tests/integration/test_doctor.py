@@ -211,7 +211,8 @@ def test_a_role_with_the_printed_policy_and_no_more_is_well(guarded: tuple[World
 def test_each_permission_that_lacks_is_named_with_its_resource(guarded: tuple[World, Gate]) -> None:
     world, opened = guarded
     opened.identity_arn = ROLE
-    opened.simulated = {"sqs:SendMessage": "implicitDeny"}
+    opened.simulated = {"sqs:SendMessage": "implicitDeny", "sns:Publish": "implicitDeny"}
+    world.environ["SCHEDULER_NOTIFY_SNS_TOPIC_ARN"] = "arn:aws:sns:us-east-1:123456789012:results"
     lacking = {
         "queue Q receive": "sqs:ReceiveMessage",
         "queue Q extend": "sqs:ChangeMessageVisibility",
@@ -220,6 +221,7 @@ def test_each_permission_that_lacks_is_named_with_its_resource(guarded: tuple[Wo
         "table T update": "dynamodb:UpdateItem",
         "table T read": "dynamodb:BatchGetItem",
         "bucket B write": "s3:PutObject",
+        "topic": "sns:Publish",
     }
     opened.denied = frozenset(lacking.values())
 

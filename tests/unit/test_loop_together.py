@@ -5,14 +5,18 @@ from __future__ import annotations
 import random
 
 import pytest
-from fakes import FakeClock, FakeImageStore, FakeQueue, FakeTaskStore
+from fakes import FakeClock, FakeImageStore, FakeQueue, FakeTaskStore, FakeTopic
 from hypothesis import given
 from hypothesis import strategies as st
 from worker_in_memory import LEASE_S, Worker, body_of
 
 from scheduler.domain.errors import BadResult, EngineLost, Fatal, OutOfMemory, Rejected, Unavailable
 
-OUTAGES = ("read", "claim", "renew", "release", "complete", "fail", "put", "receive", "extend", "give_back", "delete")
+OUTAGES = (
+    *("read", "claim", "renew", "release", "complete", "fail", "put", "receive", "extend", "give_back", "delete"),
+    *("publish", "announced"),
+)
+OF_RECORDS = {"read", "claim", "renew", "release", "complete", "fail", "announced"}
 TASK_ERRORS = (BadResult("half a picture"), EngineLost("it died"), Fatal("no GPU"), OutOfMemory("too large"))
 
 
@@ -31,7 +35,9 @@ class World:
             "tasks": FakeTaskStore(clock, max_runs=max_runs),
             "queue": FakeQueue(clock, lease_s=LEASE_S, longest_wait_s=0.0),
             "images": FakeImageStore(),
+            "topic": FakeTopic(),
         }
+        self.topic = shared["topic"]
         self.tasks, self.queue, self.images = shared["tasks"], shared["queue"], shared["images"]
         self.make = lambda: Worker(clock, max_runs=max_runs, **shared)
         self.hosts = [self.make() for _ in range(hosts)]
@@ -55,13 +61,26 @@ def step(host: Worker, name: str) -> None:
         case "work":
             host.keep()
             host.work()
-        case "receive" | "prepare" | "store" | "delete" | "keep":
+        case "receive" | "prepare" | "store" | "announce" | "delete" | "keep":
             getattr(host, name)()
         case "render":
             host.render.cycle()
 
 
-STEPS = ("receive", "prepare", "render", "render", "store", "delete", "keep", "lapse", "duplicate", "kill", "break")
+STEPS = (
+    "receive",
+    "prepare",
+    "render",
+    "render",
+    "store",
+    "announce",
+    "delete",
+    "keep",
+    "lapse",
+    "duplicate",
+    "kill",
+    "break",
+)
 
 
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 1), st.integers(0, 10_000)), max_size=120))
@@ -84,21 +103,23 @@ def test_whatever_order_things_happen_in_each_task_completes_once_and_nothing_is
                 world.hosts[which] = world.make()
             case "break":
                 call = OUTAGES[number % len(OUTAGES)]
-                store = {"put": world.images}.get(call, world.queue)
-                if call in {"read", "claim", "renew", "release", "complete", "fail"}:
+                store = {"put": world.images, "publish": world.topic}.get(call, world.queue)
+                if call in OF_RECORDS:
                     store = world.tasks
                 store.fail_next(1 + number % 3, Unavailable("down"), on=call, applied=number % 2 == 1)
             case _:
                 step(host, name)
         for key, data in world.images.data.items():
             assert written.setdefault(key, data) == data, "a picture was written over"
-    for store in (world.tasks, world.queue, world.images):
+    for store in (world.tasks, world.queue, world.images, world.topic):
         store.faults.clear()
     world.clock.advance(LEASE_S + 1)
     world.until_empty()
     assert set(world.tasks.records) == {f"t{n}" for n in range(4)}
     assert world.statuses() == {"completed"}
     assert set(world.images.stored) == {f"tasks/t{n}/1.png" for n in range(4)}
+    assert {message["id"] for message, _ in world.topic.published} == {f"t{n}" for n in range(4)}
+    assert len({named for _, named in world.topic.published}) == 4  # whoever hears of one twice can know it
     for task_id, record in world.tasks.records.items():
         [image] = record["images"]
         assert image["sha256"] == world.images.stored[f"tasks/{task_id}/1.png"].sha256
