@@ -9,7 +9,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from fakes import FakeAnswer, FakeClock, FakeEngine, FakeImageStore, FakeQueue, FakeTaskStore
+from fakes import FakeAnswer, FakeClock, FakeEngine, FakeImageStore, FakeInputs, FakeQueue, FakeTaskStore
 
 from scheduler.domain.ports import PreparedRun
 from scheduler.domain.routing import Routes
@@ -186,6 +186,7 @@ class Worker:
             _make_patient(topic, clock)
         self.budget = PatientBudget(memory_bytes, clock)
         routes = Routes(self.engines)
+        self.inputs = FakeInputs()
         self.lanes = [Lane(each, self.held, clock, is_for=partial(routes.leads_to, each)) for each in self.engines]
         self.lane = self.lanes[0]
         for lane in self.lanes:
@@ -201,6 +202,7 @@ class Worker:
             images=Journalled(self.images, "images", self.journal),
             queues=ports,
             routes=routes,
+            inputs=self.inputs,
             is_up=partial(is_served, self.lanes),
             metrics=self.metrics,
             stop=self.stop,

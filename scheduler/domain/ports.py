@@ -209,8 +209,11 @@ class TaskStore(Protocol):
     def claim(self, task: Task, message: Message, *, owner: str, lease_s: float) -> Claim | Refused:
         """Take the right to run `task`, counting one run, or say why not; repeatable with the same `owner`."""
 
-    def renew(self, claim: Claim, *, lease_s: float, progress: Progress | None) -> bool:
-        """Extend the lease; return whether cancellation was asked for."""
+    def renew(self, claim: Claim, *, lease_s: float, progress: Progress | None, job_id: str | None = None) -> bool:
+        """Extend the lease; return whether cancellation was asked for.
+
+        `job_id` is by what the engine can be asked for the run; whoever claims the task next on this host is told.
+        """
 
     def release(self, claim: Claim, *, counts: Counts) -> None:
         """Put the task back to pending, at the cost that `counts` says."""

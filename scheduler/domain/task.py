@@ -92,6 +92,7 @@ class Task:
 class Claim:
     """The right to run a task: `owner` is a nonce of this claim, `attempt` the fence, never reset.
 
+    `job_id` is the job of an engine on this host that an earlier holder of the claim left behind, and that may still run.
     `runs` counts this run; `tries` counts failed preparations so far, the first at `first_try_at_s`.
     """
 
@@ -102,6 +103,7 @@ class Claim:
     runs: int
     tries: int = 0
     first_try_at_s: float | None = None
+    job_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +154,8 @@ class Result:
     checkpoint: str | None = None
     sampler: str | None = None
     warnings: tuple[str, ...] = ()
+    result_s3_uri: str | None = None
+    """Where the engine itself stored the result, in place of `images`."""
     gpu_cost_usd: Decimal | None = None
     """What the instance cost for the seconds of its render; None where no price is known."""
 

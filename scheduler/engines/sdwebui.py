@@ -23,7 +23,7 @@ from scheduler.domain.errors import (
     SchedulerError,
     Transient,
 )
-from scheduler.domain.ports import Clock, PreparedRun, Preview
+from scheduler.domain.ports import Clock, Inputs, PreparedRun, Preview
 from scheduler.domain.task import Progress, Task, TaskType
 from scheduler.engines.restart import RestartCommand
 from scheduler.engines.sdwebui_answer import SdWebUiAnswer
@@ -61,12 +61,14 @@ class SdWebUiEngine:
         *,
         clock: Clock,
         max_pixels: int,
+        inputs: Inputs | None = None,
         runtimes: frozenset[str] = frozenset({"sdwebui", "legacy"}),
         restart_command: Sequence[str] = (),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.name = name
         self.runtimes = runtimes
+        self._inputs = inputs
         self._client = client
         self._clock = clock
         self._max_pixels = max_pixels
@@ -126,7 +128,8 @@ class SdWebUiEngine:
         if not self.can_run(task):
             said = f"the runtime {task.runtime or self.name} is an SD WebUI, which runs no {task.task_type}"
             raise Rejected(said, field="task_type")
-        made = draft(task.task_type, task.payload, seed_key=seed_key, max_pixels=self._max_pixels)
+        payload = task.payload if self._inputs is None else with_pictures(task.payload, self._inputs)
+        made = draft(task.task_type, payload, seed_key=seed_key, max_pixels=self._max_pixels)
         checkpoint = sampler = None
         if task.task_type in _RENDERS:
             self._catalogue.ensure()

@@ -93,7 +93,7 @@ class ClaimKeeper:
             return
         sent_s = self._clock.monotonic()
         try:
-            cancelled = self._tasks.renew(claim, lease_s=self._lease_s, progress=held.progress)
+            cancelled = self._tasks.renew(claim, lease_s=self._lease_s, progress=held.progress, job_id=held.job_id)
         except LeaseLost:
             # Its end, or its release, may have been written meanwhile; then there is nothing to lose.
             if held.state in CLAIMED and held.claim is claim:

@@ -7,7 +7,17 @@ from fakes.clock import FakeClock
 from fakes.engine import FakeAnswer, FakeEngine
 from fakes.faults import Faults
 from fakes.images import FakeImageStore
+from fakes.inputs import FakeInputs
 from fakes.queue import FakeQueue
 from fakes.tasks import FakeTaskStore
 
-__all__ = ["FakeAnswer", "FakeClock", "FakeEngine", "FakeImageStore", "FakeQueue", "FakeTaskStore", "Faults"]
+__all__ = [
+    "FakeAnswer",
+    "FakeClock",
+    "FakeEngine",
+    "FakeImageStore",
+    "FakeInputs",
+    "FakeQueue",
+    "FakeTaskStore",
+    "Faults",
+]
