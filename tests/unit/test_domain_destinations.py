@@ -168,5 +168,10 @@ def test_an_address_is_shown_without_what_is_secret(address, expected):
     assert shown(address) == expected
 
 
+def test_a_login_is_refused_in_words_that_say_so():
+    said = judged("http://ann:secret@example.com/")
+    assert said == "'http://***@example.com/' names a user; put no credentials into addresses"
+
+
 def test_a_long_address_is_shown_short():
     assert len(shown("http://example.com/" + "a" * 9000)) < 120
