@@ -29,9 +29,9 @@ from scheduler.domain.clock import SystemClock
 from scheduler.domain.errors import AccessDenied, ConfigError, Unavailable
 from scheduler.domain.keys import address
 from scheduler.domain.pace import MOST_AHEAD
-from scheduler.domain.ports import Engine
 from scheduler.domain.routing import Routes
 from scheduler.domain.skew import SkewBounds
+from scheduler.engines.build import build_engines
 from scheduler.held import HeldTasks
 from scheduler.host import Host, Leaving, forever
 from scheduler.intake import Intake
@@ -46,6 +46,7 @@ from scheduler.observe.metrics import Metrics
 from scheduler.sqs_consumer import SqsQueue, discover
 from scheduler.stop import StopSignal
 from scheduler.stores.images import S3ImageStore
+from scheduler.stores.inputs import build_inputs
 from scheduler.stores.tasks import DynamoTaskStore, discover_key_name
 from scheduler.supervisor_program import POLL_MARGIN_S
 from scheduler.task_processor import TaskProcessor, Terms
@@ -94,8 +95,10 @@ class _Threads:
 class Scheduler:
     """One worker process. `run` returns its exit code."""
 
-    def __init__(self, settings: Settings, engines: Sequence[Engine]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._inputs = build_inputs(settings)
+        engines = build_engines(settings, self._inputs)
         self._clock = SystemClock()
         self._stop = StopSignal(self._clock)
         self._events: SimpleQueue[str | Leaving] = SimpleQueue()
@@ -225,6 +228,7 @@ class Scheduler:
 
     def _start_work(self, clients: Clients, queues: Sequence[SqsQueue], key_name: str) -> None:
         self._lease_s = min(queue.lease_s for queue in queues)
+        self._inputs.use(clients.s3)
         tasks = self._task_store(clients, key_name)
         processor = self._processor = self._task_processor(clients, queues, tasks)
         budget = ByteBudget(self._settings.scheduler.memory_mb * 1024 * 1024)
@@ -259,6 +263,7 @@ class Scheduler:
             images=S3ImageStore(clients.s3, self._settings.aws.s3_bucket),
             queues=queues,
             routes=self._routes,
+            inputs=self._inputs,
             is_up=partial(is_served, self._lanes),
             clock=self._clock,
             metrics=self._metrics,

@@ -119,7 +119,8 @@ def _aws(settings: Settings) -> Iterator[Finding]:
 
 def _host(settings: Settings) -> Iterator[Finding]:
     from scheduler.engines.build import build_engines  # noqa: PLC0415  # brings Pillow, which nothing else here needs
+    from scheduler.stores.inputs import build_inputs  # noqa: PLC0415
 
-    yield from host_checks.engines(build_engines(settings), settings.sd_api.sd_api_base_url)
+    yield from host_checks.engines(build_engines(settings, build_inputs(settings)))
     yield host_checks.disk(Path())
     yield host_checks.stop_time(settings.scheduler.stop_grace_s, [Path(), REPOSITORY])

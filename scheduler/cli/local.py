@@ -19,7 +19,6 @@ from rich.table import Column, Table
 from scheduler.app import Scheduler
 from scheduler.cli.fleet_demo import run_fleet_demo
 from scheduler.config import load
-from scheduler.engines.build import build_engines
 from scheduler.local import contact_sheet, demo
 from scheduler.local.hangup import end_at_hangup
 from scheduler.local.world import CHECKPOINTS, LocalWorld
@@ -64,7 +63,7 @@ def local_command(
             logging.configure(stream=log_file)
         else:
             logging.configure()
-        scheduler = Scheduler(settings, build_engines(settings))
+        scheduler = Scheduler(settings)
         if not is_demo:
             _greet(world, scheduler)
             sys.exit(scheduler.run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from scheduler.config import Settings
 from scheduler.config_syntax import EngineLine
@@ -32,8 +33,15 @@ def build_engines(settings: Settings, inputs: Inputs) -> list[Engine]:
     built: list[Engine] = []
     for (kind, url), names in runtimes.items():
         number = 1 + sum(names[0] in engine.runtimes for engine in built)
-        called = names[0] if number == 1 else f"{names[0]}-{number}"
-        built.append(_KINDS[kind](settings, inputs, called, url, frozenset(names), commands[kind, url]))
+        wanted = _Wanted(
+            settings=settings,
+            inputs=inputs,
+            name=names[0] if number == 1 else f"{names[0]}-{number}",
+            url=url,
+            runtimes=frozenset(names),
+            restart_command=commands[kind, url],
+        )
+        built.append(_KINDS[kind](wanted))
     return built
 
 
@@ -46,28 +54,40 @@ def _lines(settings: Settings) -> Iterator[tuple[str, EngineLine]]:
     yield from named.items()
 
 
-def _webui(
-    settings: Settings, inputs: Inputs, name: str, url: str, runtimes: frozenset[str], command: tuple[str, ...]
-) -> Engine:
-    user, _, password = settings.sd_api.api_auth.get_secret_value().partition(":")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """One engine to build."""
+
+    settings: Settings
+    inputs: Inputs
+    name: str
+    url: str
+    runtimes: frozenset[str]
+    restart_command: tuple[str, ...]
+
+
+def _webui(wanted: _Wanted) -> Engine:
+    user, _, password = wanted.settings.sd_api.api_auth.get_secret_value().partition(":")
     return SdWebUiEngine(
-        name,
-        SdApiClient(url, (user, password) if user else None),
+        wanted.name,
+        SdApiClient(wanted.url, (user, password) if user else None),
         clock=SystemClock(),
-        max_pixels=settings.scheduler.max_pixels,
-        inputs=inputs,
-        runtimes=runtimes,
-        restart_command=command,
+        max_pixels=wanted.settings.scheduler.max_pixels,
+        inputs=wanted.inputs,
+        runtimes=wanted.runtimes,
+        restart_command=wanted.restart_command,
     )
 
 
-def _job_api(
-    _settings: Settings, inputs: Inputs, name: str, url: str, runtimes: frozenset[str], command: tuple[str, ...]
-) -> Engine:
+def _job_api(wanted: _Wanted) -> Engine:
     return JobApiEngine(
-        name, JobApiClient(url), clock=SystemClock(), inputs=inputs, runtimes=runtimes, restart_command=command
+        wanted.name,
+        JobApiClient(wanted.url),
+        clock=SystemClock(),
+        inputs=wanted.inputs,
+        runtimes=wanted.runtimes,
+        restart_command=wanted.restart_command,
     )
 
 
-_Build = Callable[[Settings, Inputs, str, str, frozenset[str], tuple[str, ...]], Engine]
-_KINDS: dict[str, _Build] = {"sdwebui": _webui, "job_api": _job_api}
+_KINDS: dict[str, Callable[[_Wanted], Engine]] = {"sdwebui": _webui, "job_api": _job_api}

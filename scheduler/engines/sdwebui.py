@@ -29,6 +29,7 @@ from scheduler.engines.restart import RestartCommand
 from scheduler.engines.sdwebui_answer import SdWebUiAnswer
 from scheduler.engines.sdwebui_catalogue import Catalogue
 from scheduler.engines.sdwebui_errors import classify
+from scheduler.engines.sdwebui_inputs import with_pictures
 from scheduler.engines.sdwebui_payload import choose_sampler, draft, encode, one_at_a_time
 from scheduler.engines.sdwebui_progress import Jobs
 from scheduler.sd_api_client import ROOT, AnswerTimedOut, EngineResponse, NoSuchRoute, SdApiClient

@@ -14,6 +14,7 @@ PICTURES = ("mask", "latent_mask", "image")
 _PICTURE_KEY = re.compile(r"image|img|mask|photo|frame", re.IGNORECASE)
 """Names under which extensions take pictures; what stands under others, prompts above all, is left as it is."""
 
+
 def is_address(value: object) -> bool:
     """Tell whether a value names something by address; neither base64 nor a data URI looks like that."""
     return isinstance(value, str) and "://" in value[:16]
@@ -58,7 +59,9 @@ def _within(value: Any, field: str, inputs: Inputs) -> Any:
             return [_within(one, f"{field}.{index}", inputs) for index, one in enumerate(value)]
         case dict():
             return {
-                key: _within(one, f"{field}.{key}", inputs) if not isinstance(one, str) or _PICTURE_KEY.search(key) else one
+                key: _within(one, f"{field}.{key}", inputs)
+                if not isinstance(one, str) or _PICTURE_KEY.search(key)
+                else one
                 for key, one in value.items()
             }
         case _:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from typing import Any
 
 import pytest
@@ -97,8 +98,6 @@ json_values = st.recursive(
 )
 def test_any_payload_is_settled_and_none_is_changed_in_place(payload: dict[str, Any]):
     before = repr(payload)
-    try:
+    with contextlib.suppress(Rejected):
         with_pictures(payload, FakeInputs())
-    except Rejected as error:
-        assert error.field
     assert repr(payload) == before
