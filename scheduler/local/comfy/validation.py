@@ -66,12 +66,13 @@ class _Walk:
         self._graph = graph
         self._room = room
         self._seen: set[str] = set()
+        self._path: list[str] = []
         self._problems: dict[str, list[dict[str, Any]]] = {}
 
     def problems(self, output: str) -> dict[str, list[dict[str, Any]]]:
         try:
             self._visit(output)
-        except (KeyError, IndexError, TypeError) as wrong:
+        except (KeyError, IndexError, TypeError, RecursionError) as wrong:
             name = type(wrong).__name__
             info = {"exception_type": name, "traceback": [f"{name}: {wrong}"]}
             self._problems[output] = [
@@ -80,9 +81,12 @@ class _Walk:
         return self._problems
 
     def _visit(self, node_id: str) -> None:
+        if node_id in self._path:
+            raise RecursionError("maximum recursion depth exceeded")
         if node_id in self._seen:
             return
         self._seen.add(node_id)
+        self._path.append(node_id)
         node = self._graph[node_id]
         known, inputs = CLASSES[node["class_type"]], node["inputs"]
         found = []
@@ -98,6 +102,7 @@ class _Walk:
         found += [] if found else _custom(known, self._room, inputs)
         if found:
             self._problems[node_id] = found
+        self._path.pop()
 
     def _link(self, name: str, kind: str, link: list[Any]) -> list[dict[str, Any]]:
         if len(link) != 2:
