@@ -23,6 +23,10 @@ class BadImage(Exception):
     """The bytes are no picture that can be used; the message says why."""
 
 
+class TooManyPixels(BadImage):
+    """The picture may be whole, but is larger than is looked into."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A file format by its names: Pillow's, the web's, the file system's."""
@@ -87,7 +91,7 @@ def sniff(data: bytes) -> Kind | None:
 
 
 def inspect(data: bytes, *, max_pixels: int, thorough: bool) -> Inspected:
-    """Return what `data` is, having looked at its size before any pixel is decoded. Raises BadImage.
+    """Return what `data` is, having looked at its size before any pixel is decoded. Raises BadImage, TooManyPixels.
 
     A PNG carries checksums, which are read through. Other formats carry none: `thorough` decodes them to find
     out whether they are whole.
@@ -100,7 +104,7 @@ def inspect(data: bytes, *, max_pixels: int, thorough: bool) -> Inspected:
         picture = _open(data, kind)
     width, height = picture.size
     if width * height > max_pixels:
-        raise BadImage(f"{width} x {height} pixels, more than max_pixels ({max_pixels})")
+        raise TooManyPixels(f"{width} x {height} pixels, more than max_pixels ({max_pixels})")
     with _translated(kind), picture:
         if kind is PNG:
             picture.verify()
