@@ -77,7 +77,9 @@ def _greet(world: LocalWorld, scheduler: Scheduler) -> None:
     host, port = scheduler.health_address
     click.echo(
         f"AWS (moto)       {world.endpoint}\n"
-        f"engine stand-in  {world.engine.base_url}\n"
+        f"WebUI stand-in   {world.engine.base_url}\n"
+        f"ComfyUI stand-in {world.comfy.base_url}\n"
+        f"job API stand-in {world.jobs.base_url if world.jobs else ''}\n"
         f"health           http://{host}:{port}/health\n"
         f"submit           sd-scheduler task submit --local --prompt 'a lighthouse at dusk' --wait\n"
         f"stop             Ctrl-C\n",

@@ -9,7 +9,18 @@ from decimal import Decimal
 from typing import Any
 
 FIRST = (
-    *("status", "task_id", "taskId", "job_type", "error_message", "cancel_requested", "progress", "step", "eta_s"),
+    *(
+        "status",
+        "task_id",
+        "taskId",
+        "job_type",
+        "error_message",
+        "cancel_requested",
+        "progress",
+        "step",
+        "node",
+        "eta_s",
+    ),
     *("checkpoint", "sampler", "warnings", "created_at", "updated_at", "finished_at", "expires_at", "lease_until"),
     *("queued_ms", "prepare_ms", "generate_ms", "store_ms"),
 )

@@ -9,6 +9,8 @@ from scheduler.config import Settings
 from scheduler.config_syntax import EngineLine
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.ports import Engine, Inputs
+from scheduler.engines.comfyui import ComfyUiEngine
+from scheduler.engines.comfyui_client import ComfyClient
 from scheduler.engines.job_api import JobApiEngine
 from scheduler.engines.job_api_client import JobApiClient
 from scheduler.engines.sdwebui import SdWebUiEngine
@@ -79,6 +81,18 @@ def _webui(wanted: _Wanted) -> Engine:
     )
 
 
+def _comfyui(wanted: _Wanted) -> Engine:
+    return ComfyUiEngine(
+        wanted.name,
+        ComfyClient(wanted.url),
+        clock=SystemClock(),
+        max_pixels=wanted.settings.scheduler.max_pixels,
+        inputs=wanted.inputs,
+        runtimes=wanted.runtimes,
+        restart_command=wanted.restart_command,
+    )
+
+
 def _job_api(wanted: _Wanted) -> Engine:
     return JobApiEngine(
         wanted.name,
@@ -90,4 +104,4 @@ def _job_api(wanted: _Wanted) -> Engine:
     )
 
 
-_KINDS: dict[str, Callable[[_Wanted], Engine]] = {"sdwebui": _webui, "job_api": _job_api}
+_KINDS: dict[str, Callable[[_Wanted], Engine]] = {"sdwebui": _webui, "comfyui": _comfyui, "job_api": _job_api}

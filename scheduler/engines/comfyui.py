@@ -74,11 +74,13 @@ class ComfyUiEngine:
         clock: Clock,
         max_pixels: int,
         inputs: Inputs | None = None,
+        runtimes: frozenset[str] = frozenset({"comfyui"}),
         client_id: str | None = None,
         restart_command: Sequence[str] = (),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.name = name
+        self.runtimes = runtimes
         self._client = client
         self._clock = clock
         self._max_pixels = max_pixels
@@ -96,6 +98,10 @@ class ComfyUiEngine:
         self._is_current = False
         self._loaded: str | None = None
         self._proven: str | None = None
+
+    def can_run(self, task: Task) -> bool:
+        """See the port."""
+        return task.task_type is TaskType.PIPELINE and task.api_path is None
 
     # what the engine is and has
 
@@ -172,7 +178,7 @@ class ComfyUiEngine:
     # the run
 
     def generate(
-        self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[], None] | None = None
+        self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[str | None], None] | None = None
     ) -> ComfyAnswer:
         """See the port. The deadline starts when the graph begins to run."""
         if not isinstance(run, ComfyRun):
@@ -192,7 +198,7 @@ class ComfyUiEngine:
             track = self._post(run)
             current.track = track
             if on_sent is not None:
-                on_sent()
+                on_sent(None)
             entry = self._await_end(current, track, socket, deadline_s)
         finally:
             socket.close()

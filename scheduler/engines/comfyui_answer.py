@@ -14,7 +14,7 @@ from scheduler.engines import media
 from scheduler.engines.comfyui_client import ComfyClient
 from scheduler.engines.comfyui_graph import samplers, seed_of
 from scheduler.engines.comfyui_run import ComfyRun
-from scheduler.engines.images import BadImage, TooManyPixels, black_warning, proved
+from scheduler.pictures import BadImage, TooManyPixels, black_warning, proved
 
 MEDIA = ("images", "gifs", "videos", "video", "audio")
 """What outputs are called whose files are results, whatever is in the files."""

@@ -12,7 +12,7 @@ from scheduler.domain.errors import Rejected
 from scheduler.domain.ports import InputImage, Inputs
 from scheduler.engines.comfyui_client import ComfyClient
 from scheduler.engines.comfyui_graph import Graph, with_input
-from scheduler.engines.images import BadImage, from_base64, inspect
+from scheduler.pictures import BadImage, from_base64, inspect
 from scheduler.wire.json_body import shorten
 
 _FETCHED = ("http://", "https://", "s3://")

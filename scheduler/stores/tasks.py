@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 HELD = "{owner} = {:owner} AND {attempt} = {:attempt}"
-RUN_STATE = ("progress", "step", "eta_s", "cancel_requested")
+RUN_STATE = ("progress", "step", "eta_s", "node", "cancel_requested")
 JOB = ("comfy_job_id", "comfy_job_at")
 MAX_MESSAGE_CHARS = 1000
 _DAY_S = 86400
@@ -186,6 +186,8 @@ class DynamoTaskStore:
         update = Update().set(lease_until=self._clock.now() + lease_s)
         if progress is not None:
             update.set(progress=progress.percent, step=progress.step, eta_s=progress.eta_s)
+            if progress.node is not None:
+                update.set(node=progress.node)
         if job_id is not None:
             update.set(comfy_job_id=job_id, comfy_job_at=self._host)
         update.when(HELD + " AND {status} = {:status}", **_holder(claim), status="processing")
@@ -196,7 +198,11 @@ class DynamoTaskStore:
     def release(self, claim: Claim, *, counts: Counts) -> None:
         """Write `pending`, refunding the run unless it was spent. Raises LeaseLost, Unavailable."""
         now = self._clock.now()
-        update = Update().set(status="pending", updated_at=int(now)).remove("lease_until", "progress", "step", "eta_s")
+        update = (
+            Update()
+            .set(status="pending", updated_at=int(now))
+            .remove("lease_until", "progress", "step", "eta_s", "node")
+        )
         if counts is not Counts.RUN:
             update.add(runs=-1)
         if counts is not Counts.NOTHING:

@@ -16,7 +16,7 @@ from scheduler.domain.task import Claim, Failure, Format, Message, Progress, Res
 from scheduler.wire import predecessor
 
 Record = dict[str, Any]
-RUN_STATE = ("lease_until", "progress", "step", "eta_s")
+RUN_STATE = ("lease_until", "progress", "step", "eta_s", "node")
 
 
 class FakeTaskStore:
@@ -129,6 +129,7 @@ class FakeTaskStore:
             record["lease_until"] = self._clock.now() + lease_s
             if progress is not None:
                 record |= {"progress": progress.percent, "step": progress.step, "eta_s": progress.eta_s}
+                record |= {"node": progress.node} if progress.node is not None else {}
             if job_id is not None:
                 record |= {"comfy_job_id": job_id, "comfy_job_at": self._worker}
             return bool(record.get("cancel_requested"))
