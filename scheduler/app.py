@@ -39,6 +39,7 @@ from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
 from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, VisibilityKeeper
 from scheduler.loops.lane import Lane, is_served
 from scheduler.loops.prepare import ByteBudget, PrepareLoop
+from scheduler.loops.preview import PreviewLoop
 from scheduler.loops.receive import ReceiveLoop, Turns
 from scheduler.loops.render import RenderLoop
 from scheduler.observe.health import HealthServer
@@ -55,6 +56,7 @@ log = structlog.get_logger()
 
 STORE_THREADS = 6
 """Uploads beside each other: S3 answers in 50 to 100 ms, and the fastest engines finish 40 tasks a second."""
+PREVIEW_PERIOD_S = 2.0
 PROGRESS_PERIOD_S = 2.0
 FACTS_PERIOD_S = 300.0
 """How often the queue is asked for its facts again, which shows how this host's clock stands."""
@@ -286,7 +288,14 @@ class Scheduler:
         progress = ProgressLoop(self._lanes)
         look_again = partial(self._look_again, clients)
         self._threads.start("progress", partial(self._every, PROGRESS_PERIOD_S, progress.cycle, is_vital=False))
+        self._threads.start("preview", partial(self._show_previews, clients))
         self._threads.start("facts", partial(self._every, FACTS_PERIOD_S, look_again, is_vital=False))
+
+    def _show_previews(self, clients: Clients) -> None:
+        store = S3ImageStore(clients.s3, self._settings.aws.s3_bucket)
+        previews = PreviewLoop(self._lanes, store, default_prefix=self._settings.scheduler.default_prefix)
+        self._every(PREVIEW_PERIOD_S, previews.cycle, is_vital=False)
+        previews.clear()
 
     def _start_finishing(self, processor: TaskProcessor, budget: ByteBudget) -> None:
         self._threads.start("delete", DeleteLoop(processor, self._stop).run)
@@ -421,6 +430,7 @@ class Scheduler:
         self._return_unstarted(processor)  # unless it was at that already when the stop began
         self._keepers_stop.set()
         threads.join("keep", lambda: min(5.0, stop.left_s()))
+        threads.join("preview", lambda: min(5.0, stop.left_s()))
         left = [held.task.task_id for held in self._held.all()]
         log.info("scheduler_stopped", left=left)
 
