@@ -223,8 +223,8 @@ class Host:
         fleet = self._metrics.fleet
         fleet.led(figures, events=events, is_held=bool(book.hold), passed_s=passed_s)
         fleet.saw(
-            is_modifying=outcome.is_modifying,
-            drains_s=outcome.drains_s,
+            is_modifying=outcome.look.is_modifying,
+            drains_s=outcome.look.drains_s,
             failed_steps=outcome.failed_steps,
             passed_s=passed_s,
         )
