@@ -88,9 +88,10 @@ class _Threads:
             self.died(name)
 
     def join(self, group: str, until_left_s: Callable[[], float]) -> bool:
-        """Wait for a group; True when all its threads have ended."""
+        """Wait for a group; True when all its threads have ended. What is left may shrink meanwhile."""
         for thread in self.groups.get(group, []):
-            thread.join(until_left_s())
+            while thread.is_alive() and (left_s := until_left_s()) > 0:
+                thread.join(min(1.0, left_s))
         return not any(thread.is_alive() for thread in self.groups.get(group, []))
 
 
@@ -122,7 +123,7 @@ class Scheduler:
             clock=self._clock,
             metrics=self._metrics,
             trouble=self._unfit,
-            on_leaving=self._events.put,
+            on_leaving=self._told_to_leave,
         )
         self._threads = _Threads(lambda name: self._events.put(f"died:{name}"))
         self._keepers_stop = threading.Event()
@@ -376,9 +377,20 @@ class Scheduler:
 
     # stopping
 
+    def _told_to_leave(self, leaving: Leaving) -> None:
+        """Have the main thread stop the work, or, where it is at that, let it know that there is less time."""
+        if self._stop.is_set():
+            self._stop.hasten(self._grace_s(leaving))
+            self._interrupt_what_does_not_fit()
+        else:
+            self._events.put(leaving)
+
+    def _grace_s(self, leaving: Leaving) -> float:
+        return max(1.0, leaving.deadline_s - self._clock.now() - LAST_S)
+
     def _leave(self, leaving: Leaving) -> None:
         """Stop working before EC2 takes the instance, and wait for that: a restart would only begin work anew."""
-        self._shut_down(leaving.why, grace_s=max(1.0, leaving.deadline_s - self._clock.now() - LAST_S), is_last=True)
+        self._shut_down(leaving.why, grace_s=self._grace_s(leaving), is_last=True)
         self._host.left()
         log.warning("waiting_for_the_end", why=leaving.why)
 
