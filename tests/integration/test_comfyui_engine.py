@@ -490,6 +490,19 @@ def test_a_silent_socket_still_tells_that_the_run_has_begun(engine, standin):
     assert isinstance(rendering.outcome(), Interrupted)
 
 
+def test_a_run_goes_well_without_any_socket(standin, monkeypatch):
+    monkeypatch.setattr(ComfyClient, "socket_address", lambda _self, _id: ("ws://127.0.0.1:1/ws", {}))
+    assert render(engine_at(standin), sampled(seed=46, steps=10)).images
+
+
+def test_a_socket_that_is_refused_is_tried_again_and_harms_nothing(standin, monkeypatch):
+    monkeypatch.setattr("scheduler.engines.comfyui_socket.REOPEN_EVERY_S", 0.05)
+    http = f"{standin.base_url.replace('http', 'ws', 1)}/queue"
+    monkeypatch.setattr(ComfyClient, "socket_address", lambda _self, _id: (http, {}))
+    assert render(engine_at(standin), sampled(seed=47, steps=30)).images
+    assert standin.stats()["requests"]["GET /queue"] > 1
+
+
 def test_a_run_that_vanishes_is_lost(engine, standin):
     standin.fault("lost")
     with pytest.raises(EngineLost, match="no longer knows"):
@@ -548,6 +561,17 @@ def test_what_a_killed_scheduler_left_is_ended_first_and_a_neighbours_is_not(own
     whole = own.stats()["renders_whole"]
     assert (whole.get("neighbour"), whole.get("ours")) == (1, 1)
     assert not {"left running", "left waiting"} & whole.keys()
+
+
+def test_leftovers_that_do_not_end_hang_the_engine_and_cost_the_task_nothing(own):
+    comfy = Comfy(own.base_url, own)
+    own.fault("hang")  # after its first step
+    with comfy.events("this-host") as socket:
+        comfy.send(sampled("left hanging"), client_id="this-host")
+        until(lambda: '"type": "progress",' in str(socket.recv()))
+    with pytest.raises(EngineHung, match="earlier prompt") as caught:
+        render(engine_at(own, client_id="this-host"), sampled("ours"), deadline_s=0.3)
+    assert caught.value.counts is Counts.NOTHING
 
 
 def test_a_starting_engine_is_down_until_its_port_is_open():
