@@ -260,7 +260,12 @@ class Scheduler:
     def _task_processor(self, clients: Clients, queues: Sequence[SqsQueue], tasks: DynamoTaskStore) -> TaskProcessor:
         scheduler = self._settings.scheduler
         return TaskProcessor(
-            terms=Terms(lease_s=self._lease_s, max_runs=scheduler.max_runs, default_prefix=scheduler.default_prefix),
+            terms=Terms(
+                lease_s=self._lease_s,
+                max_runs=scheduler.max_runs,
+                default_prefix=scheduler.default_prefix,
+                max_body_bytes=self._settings.inputs.max_bytes,
+            ),
             held=self._held,
             tasks=tasks,
             images=S3ImageStore(clients.s3, self._settings.aws.s3_bucket),
