@@ -53,15 +53,28 @@ class World:
         queue = cloud.queue(visibility_s=visibility_s)
         return cls(cloud, folder, queue, cloud.table(), cloud.bucket())
 
-    def conf(self, *engine_urls: str, name: str = "conf", sd_api: str = "", **scheduler: object) -> Path:
-        """Write a conf.ini with the defaults but for what a test cannot wait for."""
+    def conf(
+        self,
+        *engine_urls: str,
+        name: str = "conf",
+        sd_api: str = "",
+        engines: Mapping[str, str] | None = None,
+        inputs: Mapping[str, str] | None = None,
+        **scheduler: object,
+    ) -> Path:
+        """Write a conf.ini with the defaults but for what a test cannot wait for.
+
+        `engine_urls` are WebUIs; `engines` are the lines of [engines], `inputs` those of [inputs].
+        """
         settings = {"poll_interval": 1, "health_port": 0} | scheduler
         path = self.folder / f"{name}.ini"
         path.write_text(
             f"[aws]\naws_region = {REGION}\nsqs_queue_url = {self.queue.name}\ndynamodb_table = {self.table}\n"
             f"s3_bucket = {self.bucket}\n"
-            f"[sd_api]\nsd_api_base_url = {', '.join(engine_urls)}\n{sd_api}\n"
-            "[scheduler]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
+            + (f"[sd_api]\nsd_api_base_url = {', '.join(engine_urls)}\n{sd_api}\n" if engine_urls else "")
+            + _section("engines", engines or {})
+            + _section("inputs", inputs or {})
+            + _section("scheduler", settings)
         )
         return path
 
@@ -243,3 +256,8 @@ class World:
             assert picture.size == (image["width"], image["height"])
         assert words[0] == prompt
         assert f"Seed: {seed}," in words[-1]
+
+
+def _section(name: str, settings: Mapping[str, object]) -> str:
+    """Return a section of conf.ini, nothing for one without settings."""
+    return f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()) if settings else ""
