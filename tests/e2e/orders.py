@@ -17,6 +17,8 @@ SIZE: Size = (64, 64)
 INPUT_SIZE: Size = (48, 40)
 INPUT_COLOUR = (200, 40, 40)
 ENLARGED: Size = (96, 80)
+CHECKPOINT = "standin-dawn.safetensors"
+"""What graphs load."""
 EXTRA_RUNTIME = "sdruntime-jobAddon"
 """A runtime of a name that only a client's form has; [engines] gives it to the WebUI."""
 CAMERA_ANGLE, IMAGE_EDIT = "/api/v1/camera-angle/jobs", "/api/v1/qwen-image-edit/jobs"
@@ -73,7 +75,7 @@ def graph(prompt: str, *, steps: int = 1, batch: int = 1, seed: int = 7) -> Body
         "steps": steps, "cfg": 7.0, "sampler_name": "euler", "scheduler": "karras", "denoise": 1.0,
     }  # fmt: skip
     return {
-        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "standin-dawn.safetensors"}},
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": CHECKPOINT}},
         "2": {"class_type": "CLIPTextEncode", "inputs": {"text": prompt, "clip": ["1", 1]}},
         "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "fog", "clip": ["1", 1]}},
         "4": {
