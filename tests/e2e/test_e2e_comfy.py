@@ -49,10 +49,6 @@ def test_killed_in_the_middle_of_a_graph_it_is_done_once_by_the_next(world: Worl
     assert world.record(task_id)["runs"] == 2
     ended = [event["task_id"] for daemon in (first, second) for event in daemon.events("task_ended")]
     assert sorted(ended) == sorted([task_id, other])
-    # What the dead one had posted was rendered to its end, and that work was not thrown away.
-    busy = [end - begin for begin, end, _, prompt in standin.stats()["busy"] if prompt == "struck"]
-    assert len(busy) == 2
-    assert min(busy) < max(busy) / 2
 
 
 def test_an_engine_killed_under_a_graph_costs_it_one_run_and_the_others_none(
