@@ -12,7 +12,7 @@ import click
 
 from scheduler.cli.failure import Failure
 from scheduler.cli.options import config_option, json_option, local_option
-from scheduler.cli.record_view import image_lines, lines, plain
+from scheduler.cli.record_view import lines, plain, result_lines
 from scheduler.cli.session import load_settings
 from scheduler.session import Session, open_session
 
@@ -49,7 +49,7 @@ def no_record(task_id: str) -> Failure:
 
 
 def print_record(session: Session, record: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print a record with the addresses of its images."""
+    """Print a record with the addresses of its results."""
     shown = dict(record)
     if images := shown.get("images"):
         shown["images"] = [{**image, "url": session.address(str(image["key"]))} for image in images]
@@ -59,5 +59,5 @@ def print_record(session: Session, record: Mapping[str, Any], *, as_json: bool) 
     for line in lines(shown, now_s=time.time()):
         is_status = line.startswith("status ")
         click.echo(click.style(line, fg=STYLES.get(str(shown["status"]))) if is_status else line)
-    for line in image_lines(shown.get("images", [])):
+    for line in result_lines(shown):
         click.echo(line)
