@@ -7,7 +7,7 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -42,10 +42,10 @@ def autoscale_command(config: Path | None, local: bool, once: bool, dry_run: boo
     settings = load_settings(config, local=local)
     logging.configure(secrets=[settings.sd_api.api_auth.get_secret_value()], stream=sys.stderr)
     host = f"autoscale@{socket.gethostname()}"
-    parts = open_fleet(settings, host=host)
+    parts = open_fleet(settings, host=host, publishes=not dry_run)
     leader = make_leader(parts, name=host, looks_once=once, acts=not dry_run)
     if once or dry_run:
-        _tell(leader.tick(), as_json=as_json)
+        _tell(leader.tick(), as_json=as_json, unpublished=parts.watch.unpublished)
         return
     signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,7 +70,7 @@ def _run(leader: Leader, signals: SimpleQueue[int], *, as_json: bool) -> int:
             return signals.get(timeout=pause_s)
 
 
-def _tell(outcome: Outcome, *, as_json: bool) -> None:
+def _tell(outcome: Outcome, *, as_json: bool, unpublished: Sequence[str] = ()) -> None:
     book, plan = outcome.book, outcome.plan
     if as_json:
         done = {
@@ -84,6 +84,7 @@ def _tell(outcome: Outcome, *, as_json: bool) -> None:
             if plan
             else [],
             "ends": [end.instance_id for end in plan.ends] if plan else [],
+            "would_publish": list(unpublished),
         }
         click.echo(json.dumps(done))
     elif not outcome.leads:
@@ -93,12 +94,14 @@ def _tell(outcome: Outcome, *, as_json: bool) -> None:
         click.echo("; ".join([wanted, *book.reasons]))
         if book.hold:
             click.echo(f"  held: {book.hold}")
-        for change in plan.writes:
-            click.echo(f"  {change.instance_id}: {_shown(change.sets).get('state', 'recalled')}")
+        for write in plan.writes:
+            click.echo(f"  {write.instance_id}: {_shown(write.sets).get('state', 'recalled')}")
         if plan.target is not None:
             click.echo(f"  target: {plan.target}")
         for end in plan.ends:
             click.echo(f"  end: {end.instance_id}")
+        for change in unpublished:
+            click.echo(f"  would publish: {change}")
 
 
 def _shown(sets: Mapping[str, Any]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -96,6 +97,24 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(fleet):
     assert "target: 1" in done.stdout
     assert fleet.state.book() is None
     assert fleet.told("fleet", "show")["target"] == 0
+
+
+def test_a_dry_run_writes_nothing_to_any_table_and_says_what_it_would_publish(fleet):
+    def held() -> list[Any]:
+        tables = fleet.cloud.clients.dynamodb.list_tables()["TableNames"]
+        return [fleet.cloud.clients.dynamodb.scan(TableName=name)["Items"] for name in tables]
+
+    assert fleet.told("autoscale", "--once", "--dry-run")["would_publish"] == ["all of it, as the first"]
+    assert fleet.state.published() is None
+    fleet.run("autoscale", "--once")
+    fleet.enters()
+    fleet.send(3)
+    before = held()
+    fleet.config.write_text(fleet.config.read_text() + "max_capacity = 1\n")
+    os.utime(fleet.config, (time.time() + 60, time.time() + 60))
+    done = fleet.run("autoscale", "--once", "--dry-run")
+    assert "would publish: max_capacity: 4 -> 1" in done.stdout
+    assert held() == before
 
 
 def test_once_raises_the_target_and_tells_why(fleet):
