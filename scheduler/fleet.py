@@ -49,7 +49,7 @@ def look(parts: FleetParts) -> FleetReport:
     state = parts.state
     return report(
         parts.fleet.describe(),
-        state.workers(),
+        state.registry(),
         parts.backlog.counts(),
         name=parts.fleet.name,
         book=state.book(),

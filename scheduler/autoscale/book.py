@@ -7,7 +7,7 @@ for `LEASE_S` by their own clock. No other lock is needed, for nothing that lead
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from scheduler.autoscale.snapshot import Snapshot
@@ -76,27 +76,6 @@ class Book:
     def to_json(self) -> dict[str, Any]:
         """Return the item as JSON's types, without what the table keeps beside it."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, item: Mapping[str, Any]) -> Book:
-        """Return the item that `to_json` gave; fields that later versions added are left out."""
-        book = cls(**_known(cls, item))
-        batch: Any = item.get("batch")
-        snapshot: Any = item.get("snapshot")
-        return replace(
-            book,
-            reasons=tuple(book.reasons),
-            batch=None
-            if batch is None
-            else Batch(**_known(Batch, batch) | {"instance_ids": tuple(batch["instance_ids"])}),
-            snapshot=None
-            if snapshot is None
-            else Snapshot(**_known(Snapshot, snapshot) | {"booting_s": tuple(snapshot["booting_s"])}),
-        )
-
-
-def _known(of: type[Any], item: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in item.items() if name in of.__dataclass_fields__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

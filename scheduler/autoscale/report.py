@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from scheduler.autoscale.book import Book, Pause
 from scheduler.autoscale.fleets.port import FleetView, Life
-from scheduler.autoscale.ports import QueueCounts
+from scheduler.autoscale.ports import QueueCounts, Registry
 from scheduler.autoscale.protocol import State, Worker
 
 
@@ -52,7 +51,7 @@ class FleetReport:
 
 def report(
     view: FleetView,
-    workers: Sequence[Worker],
+    registry: Registry,
     counts: QueueCounts,
     *,
     name: str,
@@ -61,9 +60,13 @@ def report(
     now_s: float,
 ) -> FleetReport:
     """Put together what there is to see."""
-    known = {worker.instance_id: worker for worker in workers if worker.state is not State.GONE}
+    known = {worker.instance_id: worker for worker in registry.workers if worker.state is not State.GONE}
     alive = [member for member in view.members if member.life is not Life.ENDING]
     lines = [_line(worker) for worker in known.values()]
+    lines += [
+        WorkerLine(instance_id=one, state="unreadable", note=f"its record makes no sense: {why}")
+        for one, why in registry.unreadable.items()
+    ]
     lines += [
         WorkerLine(
             instance_id=member.instance_id,
@@ -71,7 +74,7 @@ def report(
             note=f"launched {now_s - member.launched_s:.0f} s ago, has not reported yet",
         )
         for member in alive
-        if member.instance_id not in known
+        if member.instance_id not in known and member.instance_id not in registry.unreadable
     ]
     return FleetReport(
         fleet=name,

@@ -24,6 +24,7 @@ from scheduler.cli.options import config_option, json_option, local_option
 from scheduler.cli.session import load_settings
 from scheduler.domain.errors import SchedulerError
 from scheduler.fleet import FleetParts, look, open_fleet
+from scheduler.observe import logging
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -176,7 +177,9 @@ def resume_command(config: Path | None, local: bool) -> None:
 
 
 def _open(config: Path | None, *, local: bool) -> FleetParts:
-    return open_fleet(load_settings(config, local=local), host=_me())
+    settings = load_settings(config, local=local)
+    logging.configure(secrets=[settings.sd_api.api_auth.get_secret_value()], stream=sys.stderr)
+    return open_fleet(settings, host=_me())
 
 
 def _me() -> str:

@@ -48,6 +48,8 @@ def run_fleet_demo(world: LocalWorld, folder: Path) -> int:
     if verdict.is_as_meant:
         console.print("[green]Grown from nothing, gone again, nothing killed.[/green]")
         return 0
+    if verdict.leader_died:
+        console.print(f"its leader died: {verdict.leader_died}", soft_wrap=True, markup=False)
     console.print(f"[red]not as meant[/red]; the log is {folder / 'fleet.log'}, the workers' are in {folder / 'fleet'}")
     return 1
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from scheduler import lambda_handlers
 from scheduler.autoscale import protocol
+from scheduler.autoscale.leader import Terms
 from scheduler.autoscale.protocol import Report, State
 from scheduler.autoscale.state_table import DynamoFleetState
 from scheduler.aws.addresses import Account
@@ -28,7 +30,9 @@ from scheduler.aws.operator_clients import build as operator_clients
 from scheduler.cli.root import cli
 from scheduler.config import load
 from scheduler.domain.clock import SystemClock
+from scheduler.domain.errors import Unavailable
 from scheduler.fleet import capacity_keeper, open_fleet
+from scheduler.local.fleet_demo import Keeper, Verdict
 
 MEMBER = "local-0000"
 
@@ -202,6 +206,33 @@ def test_show_in_a_pipe_is_plain_lines(fleet):
     lines = fleet.run("fleet", "show").stdout.splitlines()
     assert lines[0].startswith("local http://127.0.0.1:")
     assert f"  {MEMBER}  active  running 1  waiting 2  finished 7  idle 0 s" in lines
+
+
+def test_one_odd_record_hides_nobody_from_show_and_stops_no_tick(fleet):
+    fleet.enters("local-1111")
+    half = protocol.Change(instance_id=MEMBER, sets={"instance_id": MEMBER, "state": State.ACTIVE}, expects_none=True)
+    with pytest.raises(Unavailable):
+        fleet.state.change(half)
+    fleet.send(3)
+    assert fleet.told("autoscale", "--once")["wanted"] == 1
+    shown = {worker["instance_id"]: worker for worker in fleet.told("fleet", "show")["workers"]}
+    assert (shown[MEMBER]["state"], shown["local-1111"]["state"]) == ("unreadable", "active")
+    assert "no beat, boot_id" in shown[MEMBER]["note"]
+    assert "delete it" in fleet.run("fleet", "drain", MEMBER, code=1).output
+
+
+def test_the_demo_fails_when_its_leader_died_and_says_of_what(fleet):
+    def terms() -> Terms:
+        raise LookupError("odd")
+
+    parts = open_fleet(load(fleet.config, {}), host="demo")
+    keeper = Keeper(SimpleNamespace(**{name: getattr(parts, name) for name in parts.__slots__} | {"terms": terms}))
+    keeper.start()
+    keeper.stop()
+    assert keeper.died == "LookupError: odd"
+    verdict = Verdict(completed=1, sent=1, runs=1, peak=2, members_left=0, lasted_s=1.0, leader_died=keeper.died)
+    assert not verdict.is_as_meant
+    assert replace(verdict, leader_died="").is_as_meant
 
 
 def test_without_a_fleet_it_says_so(fleet):

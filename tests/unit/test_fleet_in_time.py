@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from fleet_in_memory import Faults, Wishes, World
 from structlog.testing import capture_logs
 
 from scheduler.autoscale import protocol
 from scheduler.autoscale.book import Pause
+from scheduler.autoscale.policies.threshold import Threshold
 from scheduler.autoscale.ports import Written
 from scheduler.autoscale.protocol import NEVER_BOOTED, Change, State
 from scheduler.domain.errors import Unavailable
@@ -19,7 +22,7 @@ def wishes() -> Wishes:
 
 
 def states(world: World) -> dict[str, State]:
-    return {worker.instance_id: worker.state for worker in world.state.workers()}
+    return {worker.instance_id: worker.state for worker in world.state.registry().workers}
 
 
 def serving(world: World) -> list[str]:
@@ -45,7 +48,7 @@ def test_a_batch_goes_in_the_order_of_the_rules(wishes):
     wishes.wanted = 4
     world.run_until(lambda: len(serving(world)) == 4)
     wishes.wanted = 0
-    before = {worker.instance_id: worker.state for worker in world.state.workers()}
+    before = {worker.instance_id: worker.state for worker in world.state.registry().workers}
     while len(world.fleet.alive) == 4:
         world.run(1.0)
         if State.TERM in states(world).values():
@@ -263,6 +266,56 @@ def test_nobody_is_written_off_while_it_is_the_table_that_is_down(wishes):
     world.run(120)
     assert len(serving(world)) == 3
     assert set(states(world).values()) == {State.ACTIVE}
+
+
+def test_one_whose_record_makes_no_sense_is_left_alone_and_holds_up_nobody(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 3
+    world.run_until(lambda: len(serving(world)) == 3)
+    odd, *others = world.fleet.alive
+    record = world.state.records[odd]
+    whole = dict(record)
+    del record["drain_no"]
+    world.run(300)
+    assert odd not in serving(world), "it cannot know what is asked of it"
+    wishes.wanted = 4
+    world.run_until(lambda: len(serving(world)) == 3)
+    wishes.wanted = 1
+    world.run_until(lambda: world.fleet.alive == [odd])
+    world.run(4 * 3600)
+    assert world.fleet.alive == [odd]
+    book = world.state.book()
+    assert book is not None
+    assert (book.unreported, book.unfit, book.hold) == (0, 0, "")
+    assert set(others).isdisjoint(world.fleet.alive)
+    world.state.records[odd] = whole
+    world.run_until(lambda: serving(world) == [odd])
+    assert world.violations == []
+
+
+def test_a_record_that_makes_no_sense_is_deleted_and_its_worker_enters_anew(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 2
+    world.run_until(lambda: len(serving(world)) == 2)
+    odd = world.fleet.alive[0]
+    del world.state.records[odd]["drain_no"]
+    world.run(300)
+    del world.state.records[odd]
+    world.run_until(lambda: len(serving(world)) == 2)
+    assert world.violations == []
+
+
+def test_what_a_policy_does_not_remember_writing_is_forgotten():
+    world = World(policy=Threshold(scale_out_threshold=0, cooldown_s=0))
+    world.run(60)
+    book = world.state.book()
+    assert book is not None
+    odd = replace(book, version=book.version + 1, policy_state={"capacity": "many"})
+    assert world.state.write_book(odd, seen=book.version)
+    world.send(40)
+    with capture_logs() as logs:
+        world.run_until(lambda: all(task.ended_s for task in world.tasks))
+    assert [entry["event"] for entry in logs].count("policy_state_odd") == 1
 
 
 def test_capacity_that_never_comes_is_noticed_and_less_is_asked_for(wishes):

@@ -11,6 +11,7 @@ from scheduler.autoscale.book import Batch, Book
 from scheduler.autoscale.fleets.port import Condition, FleetView, Life, Member
 from scheduler.autoscale.ports import QueueCounts
 from scheduler.autoscale.protocol import Report, State, Worker
+from scheduler.autoscale.state_records import book_of
 from scheduler.autoscale.survey import Bounds, Drains, Growth, snapshot
 
 NOW_S = 1_900_000_000.0
@@ -128,6 +129,14 @@ def test_a_decision_of_a_later_version_can_be_read_by_this_one():
         now_s=NOW_S,
     )
     book = Book(version=3, snapshot=seen, batch=Batch(instance_ids=("i-1",), before=2, after=1))
-    item = json.loads(json.dumps(book.to_json()))
+    item = book.to_json()
     later = item | {"moon": "full", "snapshot": item["snapshot"] | {"tide": 1}, "batch": item["batch"] | {"omen": "x"}}
-    assert Book.from_json(later) == book
+    assert book_of({"item": "decision", "version": 3, "body": json.dumps(later)}) == book
+
+
+def test_one_whose_record_could_not_be_read_for_a_while_is_not_counted_twice():
+    growth = Growth()
+    book = growth.learn(Book(), [worker(received=90)], view("i-1"))
+    book = growth.learn(book, [], view("i-1"), unreadable={"i-1"})
+    book = growth.learn(book, [worker(received=93)], view("i-1", launched_s=NOW_S - 999))
+    assert (book.received_total, book.boot_s) == (3, Book().boot_s)
