@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from scheduler.autoscale import protocol
 from scheduler.autoscale.book import Pause
+from scheduler.autoscale.policies.step import Step
 from scheduler.autoscale.policies.threshold import Threshold
 from scheduler.autoscale.ports import Written
 from scheduler.autoscale.protocol import NEVER_BOOTED, Change, State
@@ -344,6 +345,22 @@ def test_a_pause_leaves_the_fleet_as_it_is(wishes):
     assert "paused by ann" in book.hold
     world.run(60)
     assert world.fleet.target == 4
+
+
+@pytest.mark.parametrize(
+    "rule", [Threshold(scale_out_threshold=0, cooldown_s=60), Step(steps=((1, 1),), cooldown_s=60)]
+)
+def test_a_pause_does_not_add_steps_up_for_later(rule):
+    world = World(policy=rule)
+    world.send(8, service_s=1200)
+    world.run_until(lambda: world.fleet.target == 2)
+    world.state.set_pause(Pause(until_s=world.clock.now() + 1800, by="ann"))
+    world.run(1790)
+    book = world.state.book()
+    assert book is not None
+    assert (world.fleet.target, book.capacity) == (2, 3)
+    world.run(60)
+    assert world.fleet.target == 3
 
 
 def test_a_group_whose_target_falls_with_the_kill_shrinks_by_as_many(wishes):
