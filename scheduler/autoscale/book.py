@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from scheduler.autoscale.snapshot import Snapshot
 
+PAUSED = "paused by "
 TICK_S = 15.0
 BUSY_TICK_S = 5.0
 """Between the steps of a change that is under way: each must be seen to have taken effect before the next."""
@@ -85,6 +87,12 @@ class Pause:
     until_s: float
     by: str
     why: str = ""
+
+    @property
+    def told(self) -> str:
+        """Who asked for it, until when, and why: what a decision says that was held for it."""
+        until = datetime.fromtimestamp(self.until_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"{PAUSED}{self.by} until {until}" + (f": {self.why}" if self.why else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

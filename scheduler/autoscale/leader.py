@@ -179,7 +179,7 @@ class Leader:
         )
         wanted = book.capacity
         if pause is not None and now_s < pause.until_s:
-            book = replace(book, hold=f"paused by {pause.by} for {pause.until_s - now_s:.0f} s more")
+            book = replace(book, hold=pause.told)
             wanted = None
         elif pause is not None and pause.until_s > book.buried_s:
             book = replace(book, unreported=0, unfit=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scheduler.autoscale.book import Book, Pause
+from scheduler.autoscale.book import PAUSED, Book, Pause
 from scheduler.autoscale.fleets.port import FleetView, Life
 from scheduler.autoscale.ports import QueueCounts, Registry
 from scheduler.autoscale.protocol import State, Worker
@@ -39,6 +39,9 @@ class FleetReport:
     leader: str
     decided_s_ago: float | None
     paused_for_s: float
+    paused_until_s: float | None
+    paused_by: str
+    paused_why: str
     visible: int
     in_flight: int
     trouble: str
@@ -62,6 +65,13 @@ def report(
     """Put together what there is to see."""
     known = {worker.instance_id: worker for worker in registry.workers if worker.state is not State.GONE}
     alive = [member for member in view.members if member.life is not Life.ENDING]
+    held = book.hold if book else ""
+    if pause is not None and now_s >= pause.until_s:
+        pause = None
+    if pause is not None:
+        held = pause.told
+    elif held.startswith(PAUSED):
+        held = ""  # it is over, and nothing has been decided since
     lines = [_line(worker) for worker in known.values()]
     lines += [
         WorkerLine(instance_id=one, state="unreadable", note=f"its record makes no sense: {why}")
@@ -84,10 +94,13 @@ def report(
         wanted=book.capacity if book else None,
         policy=book.policy if book else "",
         reasons=book.reasons if book else (),
-        hold=book.hold if book else "",
+        hold=held,
         leader=book.leader if book else "",
         decided_s_ago=round(now_s - book.written_s, 1) if book else None,
-        paused_for_s=max(0.0, round(pause.until_s - now_s, 1)) if pause else 0.0,
+        paused_for_s=round(pause.until_s - now_s, 1) if pause else 0.0,
+        paused_until_s=pause.until_s if pause else None,
+        paused_by=pause.by if pause else "",
+        paused_why=pause.why if pause else "",
         visible=counts.visible + counts.delayed,
         in_flight=counts.in_flight,
         trouble=view.trouble,

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -20,14 +19,12 @@ from scheduler.autoscale import protocol
 from scheduler.autoscale.book import Book, Pause
 from scheduler.autoscale.protocol import State
 from scheduler.autoscale.report import FleetReport, explained
+from scheduler.cli.fleet_view import fleet_table, one_line, plain
 from scheduler.cli.options import config_option, json_option, local_option
 from scheduler.cli.session import load_settings
 from scheduler.domain.errors import SchedulerError
 from scheduler.fleet import FleetParts, look, open_fleet
 from scheduler.observe import logging
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 WATCH_S = 2.0
 SPAN = re.compile(r"(\d+)([smhd])")
@@ -64,7 +61,7 @@ def show_command(config: Path | None, local: bool, as_json: bool) -> None:
 
         Console().print(fleet_table(found))
     else:
-        click.echo("\n".join(_plain(found)))
+        click.echo("\n".join(plain(found)))
 
 
 @fleet_group.command("watch")
@@ -187,79 +184,16 @@ def _me() -> str:
 
 
 def _watch_in_a_pipe(parts: FleetParts, *, as_json: bool) -> None:
-    shown: Callable[[FleetReport], str] = (
-        (lambda found: json.dumps(found.to_json())) if as_json else (lambda found: _plain(found)[0])
-    )
+    shown: Callable[[FleetReport], str] = (lambda found: json.dumps(found.to_json())) if as_json else one_line
     last: tuple[object, ...] | None = None
     while True:
         found = look(parts)
-        facts = (found.target, found.members, found.wanted, found.hold, [line.state for line in found.workers])
+        states = [line.state for line in found.workers]
+        facts = (found.target, found.members, found.wanted, found.hold, states)
         if facts != last:
             click.echo(shown(found))
             last = facts
         time.sleep(WATCH_S)
-
-
-def _plain(found: FleetReport) -> list[str]:
-    wanted = "-" if found.wanted is None else found.wanted
-    head = (
-        f"{found.fleet}: {found.condition}, target {found.target}, members {found.members}, wanted {wanted}, "
-        f"queue {found.visible} visible {found.in_flight} in flight"
-    )
-    lines = [head]
-    lines += [f"  paused for {found.paused_for_s:.0f} s more"] if found.paused_for_s else []
-    lines += [f"  because {reason}" for reason in found.reasons]
-    lines += [f"  held: {found.hold}"] if found.hold else []
-    lines += [f"  trouble: {found.trouble}"] if found.trouble else []
-    lines += [
-        f"  {line.instance_id}  {line.state}  running {line.running}  waiting {line.waiting}  finished {line.finished}  "
-        f"idle {line.idle_s:.0f} s{'  ' + line.note if line.note else ''}"
-        for line in found.workers
-    ]
-    return lines
-
-
-def fleet_table(found: FleetReport) -> RenderableType:
-    """Return a report as a person sees it at a terminal."""
-    from rich.console import Group  # noqa: PLC0415  # rich is loaded for a terminal only
-    from rich.table import Table  # noqa: PLC0415  # as above
-    from rich.text import Text  # noqa: PLC0415  # as above
-
-    head = Table.grid(padding=(0, 2))
-    wanted = "-" if found.wanted is None else str(found.wanted)
-    head.add_row("fleet", f"{found.fleet} ({found.condition})")
-    head.add_row("capacity", f"target {found.target}, members {found.members}, wanted {wanted} ({found.policy or '-'})")
-    head.add_row("queue", f"{found.visible} visible, {found.in_flight} in flight")
-    for reason in found.reasons:
-        head.add_row("because", reason)
-    if found.hold:
-        head.add_row("held", Text(found.hold, style="yellow"))
-    if found.paused_for_s:
-        head.add_row("paused", Text(f"for {found.paused_for_s:.0f} s more", style="yellow"))
-    if found.trouble:
-        head.add_row("trouble", Text(found.trouble, style="bold red"))
-    ago = "" if found.decided_s_ago is None else f", {found.decided_s_ago:.0f} s ago"
-    head.add_row("leader", f"{found.leader or '-'}{ago}")
-    styles = {
-        "active": "green",
-        "booting": "cyan",
-        "preparing": "cyan",
-        "drain": "yellow",
-        "drained": "yellow",
-        "term": "red",
-    }
-    table = Table("worker", "state", "running", "waiting", "finished", "idle", "")
-    for line in found.workers:
-        table.add_row(
-            line.instance_id,
-            Text(line.state, style=styles.get(line.state, "")),
-            str(line.running),
-            str(line.waiting),
-            str(line.finished),
-            f"{line.idle_s:.0f} s",
-            Text(line.note, overflow="fold"),
-        )
-    return Group(head, table)
 
 
 def _decision(book: Book) -> dict[str, object]:

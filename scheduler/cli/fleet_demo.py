@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from scheduler.cli.fleet import fleet_table
+from scheduler.cli.fleet_view import fleet_table
 from scheduler.local import fleet_demo
 from scheduler.local.fleet_demo import Moment
 from scheduler.local.fleet_world import LocalFleetWorld

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -192,8 +193,15 @@ def test_a_pause_holds_the_fleet_until_it_is_resumed(fleet):
     shown = fleet.told("fleet", "show")
     assert shown["target"] == 0
     assert 1700 < shown["paused_for_s"] <= 1800
+    assert shown["paused_why"] == "a test"
+    lines = fleet.run("fleet", "show").stdout.splitlines()
+    told = [line for line in lines if "paused" in line or "held" in line]
+    assert len(told) == 1
+    assert re.fullmatch(r"  paused by \S+ for (29|30) min more: a test", told[0])
+    assert re.search(r"held: paused by \S+ until .* UTC: a test", fleet.run("fleet", "why").stdout)
     fleet.run("fleet", "resume")
-    assert fleet.told("fleet", "show")["paused_for_s"] == 0
+    shown = fleet.told("fleet", "show")
+    assert (shown["paused_for_s"], shown["paused_by"], shown["hold"]) == (0, "", "")
 
 
 @pytest.mark.parametrize("span", ["soon", "5", "1w"])
