@@ -20,8 +20,11 @@ BUSY_TICK_S = 5.0
 LEASE_S = 45.0
 ACT_WITHIN_S = 25.0
 """How long after it wrote the item a leader may still act on it: well before another may take over."""
-ONCE_LEASE_S = 60.0
-"""After how long, by the wall clock, one who looks only once may take over; it has no earlier look to compare with."""
+ONCE_LEASE_S = 50.0
+"""After how long, by the wall clock, one who looks only once may take over; it has no earlier look to compare with.
+
+Less than the minute of a cron job, or it would find its own last look too young every other time.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

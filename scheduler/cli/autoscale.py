@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -14,7 +15,7 @@ from typing import Any
 
 import click
 
-from scheduler.autoscale.book import TICK_S
+from scheduler.autoscale.book import TICK_S, Book
 from scheduler.autoscale.leader import Leader, Outcome
 from scheduler.cli.options import config_option, json_option, local_option
 from scheduler.cli.session import load_settings
@@ -88,7 +89,7 @@ def _tell(outcome: Outcome, *, as_json: bool, unpublished: Sequence[str] = ()) -
         }
         click.echo(json.dumps(done))
     elif not outcome.leads:
-        click.echo(f"{book.leader if book else 'somebody'} leads; nothing to do here")
+        click.echo(_why_not(book))
     elif book is not None and plan is not None:
         wanted = "nothing decided" if book.capacity is None else f"wanted {book.capacity}"
         click.echo("; ".join([wanted, *book.reasons]))
@@ -102,6 +103,15 @@ def _tell(outcome: Outcome, *, as_json: bool, unpublished: Sequence[str] = ()) -
             click.echo(f"  end: {end.instance_id}")
         for change in unpublished:
             click.echo(f"  would publish: {change}")
+
+
+def _why_not(book: Book | None) -> str:
+    """Say who keeps this one from leading; with --once that may be the same command a moment ago."""
+    if book is None:
+        return "somebody else began to lead just now; nothing to do here"
+    return (
+        f"{book.leader} decided {max(0.0, time.time() - book.written_s):.0f} s ago and leads still; nothing to do here"
+    )
 
 
 def _shown(sets: Mapping[str, Any]) -> dict[str, str]:

@@ -16,10 +16,11 @@ from pathlib import Path
 import click
 
 from scheduler.autoscale import protocol
-from scheduler.autoscale.book import Book, Pause
+from scheduler.autoscale.book import LEASE_S, TICK_S, Book, Pause
+from scheduler.autoscale.fleets.port import Life
 from scheduler.autoscale.protocol import State
 from scheduler.autoscale.report import FleetReport, explained
-from scheduler.cli.fleet_view import fleet_table, one_line, plain
+from scheduler.cli.fleet_view import fleet_table, one_line, plain, spoken
 from scheduler.cli.options import config_option, json_option, local_option
 from scheduler.cli.session import load_settings
 from scheduler.domain.errors import SchedulerError
@@ -127,10 +128,10 @@ def drain_command(config: Path | None, local: bool, instance_id: str, is_replace
     Example:
       sd-scheduler fleet drain i-0123456789abcdef0 --replace
     """
-    state = _open(config, local=local).state
-    worker = state.worker(instance_id)
+    parts = _open(config, local=local)
+    state, worker = parts.state, parts.state.worker(instance_id)
     if worker is None or worker.state is State.GONE:
-        raise SchedulerError(f"{instance_id} is no worker of this fleet: see sd-scheduler fleet show")
+        raise SchedulerError(_why_no_worker(parts, instance_id))
     if worker.state is State.ACTIVE:
         change = protocol.drain(worker, why=f"asked for by {_me()}", replace=is_replaced, firm=True, now_s=time.time())
         worker = state.change(change).worker or worker
@@ -145,7 +146,8 @@ def drain_command(config: Path | None, local: bool, instance_id: str, is_replace
 @local_option
 @click.option("--for", "span", default="1h", show_default=True, help="How long, such as 90s, 30m, 1h, 2d.")
 @click.option("--why", default="", help="For those who wonder later.")
-def pause_command(config: Path | None, local: bool, span: str, why: str) -> None:
+@json_option
+def pause_command(config: Path | None, local: bool, span: str, why: str, as_json: bool) -> None:
     """Leave the fleet as it is for a while: nothing is added, nobody is asked to go.
 
     What is on its way out already goes on, interruptions are handled, and dead workers are still written off.
@@ -154,23 +156,36 @@ def pause_command(config: Path | None, local: bool, span: str, why: str) -> None
     Example:
       sd-scheduler fleet pause --for 30m --why "load test"
     """
-    until_s = time.time() + _span_s(span)
-    _open(config, local=local).state.set_pause(Pause(until_s=until_s, by=_me(), why=why))
-    click.echo(f"paused until {_at(until_s)}; sd-scheduler fleet resume ends it sooner")
+    pause = Pause(until_s=time.time() + _span_s(span), by=_me(), why=why)
+    _open(config, local=local).state.set_pause(pause)
+    if as_json:
+        click.echo(json.dumps(asdict(pause)))
+    else:
+        click.echo(f"paused until {_at(pause.until_s)}; sd-scheduler fleet resume ends it sooner")
 
 
 @fleet_group.command("resume")
 @config_option
 @local_option
-def resume_command(config: Path | None, local: bool) -> None:
+@json_option
+def resume_command(config: Path | None, local: bool, as_json: bool) -> None:
     """End a pause, and let workers be added again after several in a row never worked.
 
     \b
     Example:
       sd-scheduler fleet resume
     """
-    _open(config, local=local).state.set_pause(Pause(until_s=time.time(), by=_me()))
-    click.echo("resumed: the next tick decides, within 15 s")
+    state, now_s = _open(config, local=local).state, time.time()
+    before, book = state.pause(), state.book()
+    was_paused = before is not None and now_s < before.until_s
+    state.set_pause(Pause(until_s=now_s, by=_me()))
+    is_led = book is not None and book.leader != "" and now_s - book.written_s < LEASE_S
+    if as_json:
+        click.echo(json.dumps({"was_paused": was_paused, "is_led": is_led}))
+        return
+    said = "resumed" if was_paused else "no pause was on; a stop after workers that never worked is lifted"
+    when = f"within {TICK_S:.0f} s" if is_led else "which is whoever looks next: nobody has led just now"
+    click.echo(f"{said}: the next tick decides, {when}")
 
 
 def _open(config: Path | None, *, local: bool) -> FleetParts:
@@ -181,6 +196,15 @@ def _open(config: Path | None, *, local: bool) -> FleetParts:
 
 def _me() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _why_no_worker(parts: FleetParts, instance_id: str) -> str:
+    members = {member.instance_id: member for member in parts.fleet.describe().members}
+    member = members.get(instance_id)
+    if member is not None and member.life is not Life.ENDING:
+        ago = spoken(time.time() - member.launched_s)
+        return f"{instance_id} was launched {ago} ago and has not reported yet: ask again once fleet show says active"
+    return f"{instance_id} is no worker of this fleet: see sd-scheduler fleet show"
 
 
 def _watch_in_a_pipe(parts: FleetParts, *, as_json: bool) -> None:
@@ -213,4 +237,9 @@ def _span_s(text: str) -> float:
     matched = SPAN.fullmatch(text.strip())
     if matched is None:
         raise click.BadParameter(f"{text!r} is no time; write such as 90s, 30m, 1h or 2d", param_hint="--for")
-    return float(matched[1]) * UNITS_S[matched[2]]
+    span_s = float(matched[1]) * UNITS_S[matched[2]]
+    if span_s == 0:
+        raise click.BadParameter(
+            "must be longer than nothing; sd-scheduler fleet resume ends a pause", param_hint="--for"
+        )
+    return span_s

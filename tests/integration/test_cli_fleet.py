@@ -140,6 +140,14 @@ def test_once_leaves_a_living_leader_alone(fleet):
     fleet.run("autoscale", "--once")
     told = fleet.told("autoscale", "--once")
     assert told["leads"] is False
+    assert re.match(r"autoscale@\S+ decided \d+ s ago and leads still", fleet.run("autoscale", "--once").stdout)
+
+
+def test_a_job_of_each_minute_leads_each_minute(fleet):
+    fleet.run("autoscale", "--once")
+    book = fleet.state.book()
+    assert fleet.state.write_book(replace(book, version=2, written_s=book.written_s - 58), seen=1)
+    assert fleet.told("autoscale", "--once")["leads"] is True
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
@@ -186,6 +194,16 @@ def test_one_who_is_no_worker_cannot_be_asked(fleet):
     assert "i-nobody is no worker of this fleet" in done.output
 
 
+def test_one_that_boots_cannot_be_asked_yet_and_is_no_stranger(fleet):
+    fleet.send(3)
+    fleet.run("autoscale", "--once")
+    told = fleet.told("fleet", "show")
+    while not told["workers"]:
+        told = fleet.told("fleet", "show")
+    booting = told["workers"][0]["instance_id"]
+    assert "has not reported yet" in fleet.run("fleet", "drain", booting, code=1).output
+
+
 def test_a_pause_holds_the_fleet_until_it_is_resumed(fleet):
     fleet.send(3)
     fleet.run("fleet", "pause", "--for", "30m", "--why", "a test")
@@ -202,6 +220,20 @@ def test_a_pause_holds_the_fleet_until_it_is_resumed(fleet):
     fleet.run("fleet", "resume")
     shown = fleet.told("fleet", "show")
     assert (shown["paused_for_s"], shown["paused_by"], shown["hold"]) == (0, "", "")
+
+
+def test_a_resume_says_what_it_ended_and_who_goes_on(fleet):
+    assert fleet.told("fleet", "resume") == {"was_paused": False, "is_led": False}
+    assert "no pause was on" in fleet.run("fleet", "resume").stdout
+    assert fleet.told("fleet", "pause", "--why", "a test")["why"] == "a test"
+    fleet.run("autoscale", "--once")
+    assert fleet.told("fleet", "resume") == {"was_paused": True, "is_led": True}
+
+
+@pytest.mark.parametrize("span", ["0s", "0d"])
+def test_a_pause_of_no_time_is_wrong_use(fleet, span):
+    assert "longer than nothing" in fleet.run("fleet", "pause", "--for", span, code=2).output
+    assert fleet.state.pause() is None
 
 
 @pytest.mark.parametrize("span", ["soon", "5", "1w"])

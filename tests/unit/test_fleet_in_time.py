@@ -363,6 +363,29 @@ def test_a_pause_does_not_add_steps_up_for_later(rule):
     assert world.fleet.target == 3
 
 
+def test_why_nobody_goes_is_told_as_it_is(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 2
+    world.run_until(lambda: len(world.fleet.alive) == 2)
+    wishes.wanted = 1
+    world.run_until(lambda: held(world) != "")
+    assert serving(world) == []
+    assert held(world) == "nobody reports who could be asked to go; new ones boot"
+    wishes.wanted = 2
+    world.run_until(lambda: len(serving(world)) == 2)
+    world.send(2, service_s=500)
+    world.run(60)
+    wishes.wanted = 1
+    world.run(20)
+    assert held(world) == "all are busy; nobody is ended while it works"
+
+
+def held(world: World) -> str:
+    book = world.state.book()
+    assert book is not None
+    return book.hold
+
+
 def test_a_group_whose_target_falls_with_the_kill_shrinks_by_as_many(wishes):
     world = World(policy=wishes, lowers_target=False)
     wishes.wanted = 4
