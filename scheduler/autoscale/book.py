@@ -71,6 +71,8 @@ class Book:
     """Members in a row that reported and whose engine never got ready."""
     received_total: int = 0
     finished_total: int = 0
+    boots: int = 0
+    """Boots that were measured."""
     boot_s: float = 180.0
     """Launch to readiness, as measured; before that, what such images usually take."""
     service_s: float = 20.0

@@ -72,7 +72,8 @@ def report(
         held = pause.told
     elif held.startswith(PAUSED):
         held = ""  # it is over, and nothing has been decided since
-    lines = [_line(worker) for worker in known.values()]
+    present = {member.instance_id for member in alive}
+    lines = [_line(worker, is_present=worker.instance_id in present) for worker in known.values()]
     lines += [
         WorkerLine(instance_id=one, state="unreadable", note=f"its record makes no sense: {why}")
         for one, why in registry.unreadable.items()
@@ -108,12 +109,16 @@ def report(
     )
 
 
-def _line(worker: Worker) -> WorkerLine:
+def _line(worker: Worker, *, is_present: bool) -> WorkerLine:
     told = worker.report
-    is_preparing = worker.state is State.ACTIVE and told.ready_s is None
+    state = worker.state.value
+    if worker.state is State.ACTIVE and told.ready_s is None:
+        state = "preparing"
+    elif worker.state is State.TERM and not is_present:
+        state = "ended"
     return WorkerLine(
         instance_id=worker.instance_id,
-        state="preparing" if is_preparing else worker.state.value,
+        state=state,
         running=told.running,
         waiting=told.waiting,
         finished=told.finished,
@@ -134,9 +139,15 @@ def explained(book: Book) -> list[str]:
         )
         lines.append(
             f"  fleet: target {snapshot.target}, {snapshot.serving} serving, {len(snapshot.booting_s)} booting, "
-            f"{snapshot.draining} leaving; a task takes {snapshot.service_s:.1f} s, a boot {snapshot.boot_s:.0f} s"
+            f"{snapshot.draining} leaving; a task takes {snapshot.service_s:.1f} s ({_from(book.finished_total)}), "
+            f"a boot {snapshot.boot_s:.0f} s ({_from(book.boots)})"
         )
     lines += [f"  because {reason}" for reason in book.reasons]
     if book.hold:
         lines.append(f"  held: {book.hold}")
     return lines
+
+
+def _from(measured: int) -> str:
+    """Say what an average rests on: it moves from a guess towards what is measured."""
+    return f"a guess and {measured} measured" if measured else "assumed"

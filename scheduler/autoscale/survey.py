@@ -139,4 +139,4 @@ def _learn_boot(book: Book, worker: Worker, view: FleetView) -> Book:
     ready_s, launched_s = worker.report.ready_s, launched.get(worker.instance_id)
     if ready_s is None or launched_s is None or ready_s <= launched_s:
         return book
-    return replace(book, boot_s=book.boot_s + BOOT_WEIGHT * (ready_s - launched_s - book.boot_s))
+    return replace(book, boots=book.boots + 1, boot_s=book.boot_s + BOOT_WEIGHT * (ready_s - launched_s - book.boot_s))

@@ -20,7 +20,7 @@ from scheduler.autoscale.leader import Leader, Outcome
 from scheduler.cli.options import config_option, json_option, local_option
 from scheduler.cli.session import load_settings
 from scheduler.domain.errors import Unavailable
-from scheduler.fleet import make_leader, open_fleet
+from scheduler.fleet import FleetParts, make_leader, open_fleet
 from scheduler.observe import logging
 
 
@@ -51,18 +51,20 @@ def autoscale_command(config: Path | None, local: bool, once: bool, dry_run: boo
     signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: signals.put(number))
-    told = _run(leader, signals, as_json=as_json)
+    told = keep_leading(parts, leader, signals, as_json=as_json)
     with contextlib.suppress(Unavailable):  # the lead runs out by itself then
         leader.resign()
     sys.exit(130 if told == signal.SIGINT else 0)
 
 
-def _run(leader: Leader, signals: SimpleQueue[int], *, as_json: bool) -> int:
+def keep_leading(parts: FleetParts, leader: Leader, signals: SimpleQueue[int], *, as_json: bool) -> int:
     """Tick until a signal, and return it; what AWS refuses is logged by the leader or here, and tried again."""
     while True:
         pause_s = TICK_S
         try:
             outcome = leader.tick()
+            if not outcome.leads:
+                parts.watch.followed()  # an edit here is judged and published though another leads
             _tell(outcome, as_json=as_json)
             pause_s = outcome.next_s
         except Unavailable as error:

@@ -17,9 +17,10 @@ import click
 
 from scheduler.autoscale import protocol
 from scheduler.autoscale.book import LEASE_S, TICK_S, Book, Pause
-from scheduler.autoscale.fleets.port import Life
+from scheduler.autoscale.fleets.port import Condition, Life
 from scheduler.autoscale.protocol import State
 from scheduler.autoscale.report import FleetReport, explained
+from scheduler.cli.failure import FAILED
 from scheduler.cli.fleet_view import fleet_table, one_line, plain, spoken
 from scheduler.cli.options import config_option, json_option, local_option
 from scheduler.cli.session import load_settings
@@ -51,6 +52,11 @@ def show_command(config: Path | None, local: bool, as_json: bool) -> None:
     """Show target, members, queue and every worker.
 
     \b
+    Exits with
+      0  the fleet is there
+      1  it has ended, or there is none of this name
+
+    \b
     Example:
       sd-scheduler fleet show --json
     """
@@ -63,6 +69,7 @@ def show_command(config: Path | None, local: bool, as_json: bool) -> None:
         Console().print(fleet_table(found))
     else:
         click.echo("\n".join(plain(found)))
+    sys.exit(FAILED if found.condition == Condition.ENDED else 0)
 
 
 @fleet_group.command("watch")

@@ -26,7 +26,10 @@ def run_fleet_demo(world: LocalWorld, folder: Path) -> int:
     """Run the demo in a world that is up; return the exit code."""
     console = Console()
     console.print(
-        f"A burst of {TASKS} tasks, and no worker: the fleet grows to {MAX_CAPACITY}, and goes again when idle."
+        f"A burst of {TASKS} tasks, and no worker: the fleet grows to {MAX_CAPACITY}, and goes again when idle. "
+        f"Policy: threshold, {QUICK['cooldown_s']} s between changes; the default, backlog, would hold on to idle workers "
+        "for longer. Workers report every 10 s.",
+        soft_wrap=True,
     )
     with contextlib.ExitStack() as stack:
         logging.configure(stream=stack.enter_context((folder / "fleet.log").open("w")))

@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aws_servers import Cloud
 from click.testing import CliRunner, Result
+from structlog.testing import capture_logs
 
 from scheduler import lambda_handlers
 from scheduler.autoscale import protocol
@@ -28,11 +30,12 @@ from scheduler.aws.addresses import Account
 from scheduler.aws.make_state_table import make_state_table
 from scheduler.aws.making import Making
 from scheduler.aws.operator_clients import build as operator_clients
+from scheduler.cli.autoscale import keep_leading
 from scheduler.cli.root import cli
 from scheduler.config import load
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.errors import Unavailable
-from scheduler.fleet import capacity_keeper, open_fleet
+from scheduler.fleet import capacity_keeper, make_leader, open_fleet
 from scheduler.local.fleet_demo import Keeper, Verdict
 
 MEMBER = "local-0000"
@@ -273,6 +276,24 @@ def test_the_demo_fails_when_its_leader_died_and_says_of_what(fleet):
     verdict = Verdict(completed=1, sent=1, runs=1, peak=2, members_left=0, lasted_s=1.0, leader_died=keeper.died)
     assert not verdict.is_as_meant
     assert replace(verdict, leader_died="").is_as_meant
+
+
+def test_a_fleet_that_is_not_there_is_a_failure(fleet, address):
+    text = fleet.config.read_text()
+    fleet.config.write_text(text.replace("fleet = local", "fleet = asg").replace(address, "nobody"))
+    done = fleet.run("fleet", "show", code=1)
+    assert ": ended, " in done.stdout.splitlines()[0]
+
+
+def test_an_edit_is_judged_within_a_tick_though_another_leads(fleet):
+    fleet.run("autoscale", "--once")
+    parts = open_fleet(load(fleet.config, {}), host="standby")
+    fleet.config.write_text(fleet.config.read_text() + "max_capacity = lots\n")
+    signals: SimpleQueue[int] = SimpleQueue()
+    signals.put(signal.SIGTERM)
+    with capture_logs() as logs:
+        keep_leading(parts, make_leader(parts, name="standby"), signals, as_json=True)
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["autoscaling_refused"]
 
 
 def test_without_a_fleet_it_says_so(fleet):
