@@ -7,19 +7,24 @@ for `LEASE_S` by their own clock. No other lock is needed, for nothing that lead
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from scheduler.autoscale.snapshot import Snapshot
 
+PAUSED = "paused by "
 TICK_S = 15.0
 BUSY_TICK_S = 5.0
 """Between the steps of a change that is under way: each must be seen to have taken effect before the next."""
 LEASE_S = 45.0
 ACT_WITHIN_S = 25.0
 """How long after it wrote the item a leader may still act on it: well before another may take over."""
-ONCE_LEASE_S = 60.0
-"""After how long, by the wall clock, one who looks only once may take over; it has no earlier look to compare with."""
+ONCE_LEASE_S = 50.0
+"""After how long, by the wall clock, one who looks only once may take over; it has no earlier look to compare with.
+
+Less than the minute of a cron job, or it would find its own last look too young every other time.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,8 @@ class Book:
     """Members in a row that reported and whose engine never got ready."""
     received_total: int = 0
     finished_total: int = 0
+    boots: int = 0
+    """Boots that were measured."""
     boot_s: float = 180.0
     """Launch to readiness, as measured; before that, what such images usually take."""
     service_s: float = 20.0
@@ -77,27 +84,6 @@ class Book:
         """Return the item as JSON's types, without what the table keeps beside it."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, item: Mapping[str, Any]) -> Book:
-        """Return the item that `to_json` gave; fields that later versions added are left out."""
-        book = cls(**_known(cls, item))
-        batch: Any = item.get("batch")
-        snapshot: Any = item.get("snapshot")
-        return replace(
-            book,
-            reasons=tuple(book.reasons),
-            batch=None
-            if batch is None
-            else Batch(**_known(Batch, batch) | {"instance_ids": tuple(batch["instance_ids"])}),
-            snapshot=None
-            if snapshot is None
-            else Snapshot(**_known(Snapshot, snapshot) | {"booting_s": tuple(snapshot["booting_s"])}),
-        )
-
-
-def _known(of: type[Any], item: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in item.items() if name in of.__dataclass_fields__}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
@@ -106,6 +92,12 @@ class Pause:
     until_s: float
     by: str
     why: str = ""
+
+    @property
+    def told(self) -> str:
+        """Who asked for it, until when, and why: what a decision says that was held for it."""
+        until = datetime.fromtimestamp(self.until_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"{PAUSED}{self.by} until {until}" + (f": {self.why}" if self.why else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

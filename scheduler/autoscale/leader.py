@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,7 +14,7 @@ from scheduler.autoscale.fleets.port import Condition, Fleet, FleetView
 from scheduler.autoscale.plan import Facts, Plan
 from scheduler.autoscale.ports import Backlog, FleetState
 from scheduler.autoscale.protocol import Worker
-from scheduler.autoscale.snapshot import Policy
+from scheduler.autoscale.snapshot import Decision, Policy, Snapshot
 from scheduler.domain.errors import Unavailable
 from scheduler.domain.ports import Clock
 
@@ -152,21 +152,22 @@ class Leader:
         now_s = self._clock.now()
         try:
             counts = self._backlog.counts()
-            workers = list(self._state.workers())
+            registry = self._state.registry()
             view = self._fleet.describe()
             pause = self._state.pause()
             terms = self._terms()
         except Unavailable as error:
             self._read_s = None
             return Plan(book=replace(before, hold=f"not everything could be read: {error.message}", reasons=())), Look()
+        workers = registry.workers
         drains_s = self._drains.ended(workers)
         look = Look(is_blind=False, is_modifying=view.condition is Condition.MODIFYING, drains_s=drains_s)
         silent_s = self._listen(workers)
-        book = self._growth.learn(replace(before, hold=""), workers, view)
-        found = census.take(view, workers, silent_s, began_s=book.began_s, now_s=now_s)
+        book = self._growth.learn(replace(before, hold=""), workers, view, unreadable=registry.unreadable)
+        found = census.take(view, workers, silent_s, unreadable=registry.unreadable, began_s=book.began_s, now_s=now_s)
         bounds = terms.bounds.within(view)
         snapshot = survey.snapshot(found, view, counts, book, bounds, now_s=now_s, sent=sent)
-        decision = terms.policy.decide(snapshot, book.policy_state if book.policy == terms.policy.name else {})
+        decision = _decide(terms.policy, snapshot, book)
         book = replace(
             book,
             policy=terms.policy.name,
@@ -178,7 +179,7 @@ class Leader:
         )
         wanted = book.capacity
         if pause is not None and now_s < pause.until_s:
-            book = replace(book, hold=f"paused by {pause.by} for {pause.until_s - now_s:.0f} s more")
+            book = replace(book, hold=pause.told)
             wanted = None
         elif pause is not None and pause.until_s > book.buried_s:
             book = replace(book, unreported=0, unfit=0)
@@ -208,7 +209,7 @@ class Leader:
             replaces=self._fleet.replaces,
         )
 
-    def _listen(self, workers: list[Worker]) -> Mapping[str, float]:
+    def _listen(self, workers: Iterable[Worker]) -> Mapping[str, float]:
         """Return for each worker how long its heartbeat has not changed.
 
         Only time between two successful reads counts, and of that no more than two ticks: while we slept, or the table
@@ -259,3 +260,15 @@ class Leader:
             except Unavailable as error:
                 log.warning("fleet_step_failed", step=name, error=error.message)
                 yield name
+
+
+def _decide(policy: Policy, snapshot: Snapshot, book: Book) -> Decision:
+    """Return the policy's decision; what was remembered and makes no sense to it is forgotten."""
+    remembered = book.policy_state if book.policy == policy.name else {}
+    try:
+        return policy.decide(snapshot, remembered)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        if not remembered:
+            raise
+        log.exception("policy_state_odd", policy=policy.name)
+        return policy.decide(snapshot, {})

@@ -335,7 +335,17 @@ def _shrink(facts: Facts, plan: Plan, wanted: int, future: int, *, is_under_way:
             protocol.drain(worker, why=f"{wanted} workers are enough", now_s=facts.now_s) for worker in victims
         ]
         if not victims:
-            plan.book = replace(plan.book, hold="all are busy; nobody is ended while it works")
+            plan.book = replace(plan.book, hold=_why_nobody(facts, count))
+
+
+def _why_nobody(facts: Facts, count: int) -> str:
+    """Say why nobody is asked to go although there are too many."""
+    census = facts.census
+    if not (census.serving or census.unready):
+        return "nobody reports who could be asked to go" + ("; new ones boot" if census.booting else "")
+    if count <= 0:
+        return f"the fleet itself keeps at least {facts.view.min_size}"
+    return "all are busy; nobody is ended while it works"
 
 
 def _is_idle(worker: Worker) -> bool:

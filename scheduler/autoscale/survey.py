@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scheduler.autoscale.book import Book
@@ -51,7 +51,11 @@ def snapshot(
         target=view.target,
         serving=len(census.serving),
         booting_s=tuple(sorted([now_s - member.launched_s for member in census.booting] + unready)),
-        draining=len(census.leaving) + len(census.ending) + len(census.silent) + len(census.unreported),
+        draining=len(census.leaving)
+        + len(census.ending)
+        + len(census.silent)
+        + len(census.unreported)
+        + len(census.unreadable),
         members=census.alive,
         waited_s=max((worker.report.waited_s for worker in reporting), default=0.0),
         service_s=book.service_s,
@@ -94,12 +98,18 @@ class Growth:
         self._ready: set[tuple[str, str]] | None = None
         """Who was ready when this leader looked last; None before its first look."""
 
-    def learn(self, book: Book, workers: Iterable[Worker], view: FleetView) -> Book:
-        """Return the book with totals, service time and boot time brought up to date."""
+    def learn(
+        self, book: Book, workers: Iterable[Worker], view: FleetView, *, unreadable: Collection[str] = ()
+    ) -> Book:
+        """Return the book with totals, service time and boot time brought up to date.
+
+        What is known of the `unreadable` is kept, or all that they ever did would count again once they can be read.
+        """
         received = finished = 0
         busy_s = 0.0
         seen: dict[tuple[str, str], tuple[int, int, float]] = {}
-        ready: set[tuple[str, str]] = set()
+        seen |= {key: last for key, last in self._last.items() if key[0] in unreadable}
+        ready = {key for key in self._ready or () if key[0] in unreadable}
         for worker in workers:
             key, report = (worker.instance_id, worker.boot_id), worker.report
             seen[key] = now = (report.received, report.finished, report.busy_s)
@@ -129,4 +139,4 @@ def _learn_boot(book: Book, worker: Worker, view: FleetView) -> Book:
     ready_s, launched_s = worker.report.ready_s, launched.get(worker.instance_id)
     if ready_s is None or launched_s is None or ready_s <= launched_s:
         return book
-    return replace(book, boot_s=book.boot_s + BOOT_WEIGHT * (ready_s - launched_s - book.boot_s))
+    return replace(book, boots=book.boots + 1, boot_s=book.boot_s + BOOT_WEIGHT * (ready_s - launched_s - book.boot_s))

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from scheduler.cli.fleet import fleet_table
+from scheduler.cli.fleet_view import fleet_table
 from scheduler.local import fleet_demo
 from scheduler.local.fleet_demo import Moment
 from scheduler.local.fleet_world import LocalFleetWorld
@@ -26,7 +26,10 @@ def run_fleet_demo(world: LocalWorld, folder: Path) -> int:
     """Run the demo in a world that is up; return the exit code."""
     console = Console()
     console.print(
-        f"A burst of {TASKS} tasks, and no worker: the fleet grows to {MAX_CAPACITY}, and goes again when idle."
+        f"A burst of {TASKS} tasks, and no worker: the fleet grows to {MAX_CAPACITY}, and goes again when idle. "
+        f"Policy: threshold, {QUICK['cooldown_s']} s between changes; the default, backlog, would hold on to idle workers "
+        "for longer. Workers report every 10 s.",
+        soft_wrap=True,
     )
     with contextlib.ExitStack() as stack:
         logging.configure(stream=stack.enter_context((folder / "fleet.log").open("w")))
@@ -48,6 +51,8 @@ def run_fleet_demo(world: LocalWorld, folder: Path) -> int:
     if verdict.is_as_meant:
         console.print("[green]Grown from nothing, gone again, nothing killed.[/green]")
         return 0
+    if verdict.leader_died:
+        console.print(f"its leader died: {verdict.leader_died}", soft_wrap=True, markup=False)
     console.print(f"[red]not as meant[/red]; the log is {folder / 'fleet.log'}, the workers' are in {folder / 'fleet'}")
     return 1
 
