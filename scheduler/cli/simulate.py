@@ -109,7 +109,7 @@ def simulate_command(
         else:
             _draw_over_time(picture, contenders, given)
     line.clear()
-    simulate_view.show(report, picture=picture, as_json=as_json)
+    simulate_view.show(report, picture=picture, is_sweep=is_sweep, as_json=as_json)
 
 
 def _presets(terms: Terms, keys: Mapping[str, Any]) -> list[Contender]:

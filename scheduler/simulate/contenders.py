@@ -16,10 +16,14 @@ from scheduler.simulate.world import simulate
 
 OURS = (*(f"backlog:{preset}" for preset in choice.PRESETS), *(name for name in choice.NAMES if name != "backlog"))
 PRESETS = tuple(name for name in OURS if name.startswith("backlog:"))
-STATIC = re.compile(r"static-(\d{1,4})")
+STATIC = re.compile(r"static-([1-9]\d{0,3})")
+USUAL_STATIC = "static-4"
+STATIC_SIZES = (1, 2, 4, 8)
 TARGET_WAITS_S = (15.0, 30.0, 60.0, 120.0, 240.0)
 KEEPS = f"{PRESETS[-1]}, workers kept"
 """The promptest of ours, which keeps some workers when there is no work."""
+SWEPT = ("min_capacity", "target_wait_s")
+"""What of ours a sweep varies beyond the preset."""
 KEYS = {
     "backlog": ("preset", "target_wait_s"),
     "threshold": ("scale_out_threshold", "scale_out_step", "scale_in_step", "cooldown_s"),
@@ -48,6 +52,11 @@ class Contender:
         outcome = simulate(arrivals, self.policy, self.terms, keep_samples=keep_samples)
         return replace(outcome, policy=self.name)
 
+    def bounded(self, max_capacity: int) -> Contender:
+        """Return the same with another bound."""
+        keys = None if self.keys is None else {**self.keys, "max_capacity": max_capacity}
+        return replace(self, terms=replace(self.terms, max_capacity=max_capacity), keys=keys)
+
 
 def contender(name: str, terms: Terms, settings: Mapping[str, Any]) -> Contender:
     """Return the contender of that name; `settings` are the keys of `[autoscaling]` that were given.
@@ -57,8 +66,9 @@ def contender(name: str, terms: Terms, settings: Mapping[str, Any]) -> Contender
     policy, _, preset = name.partition(":")
     if policy in choice.NAMES and (not preset or name in PRESETS):
         return _ours(name, terms, settings, {"policy": policy} | ({"preset": preset} if preset else {}))
-    static = STATIC.fullmatch(name)
-    rival = Rival(policy=Static(capacity=int(static[1]))) if static else rivals().get(name)
+    if static := STATIC.fullmatch(name):
+        return _static(int(static[1]), terms)
+    rival = rivals().get(name)
     if rival is None:
         known = ", ".join((*choice.NAMES, *PRESETS, *rivals(), "static-N"))
         raise ConfigError([f"policy {name!r} is not known: expected one of {known}"])
@@ -67,7 +77,7 @@ def contender(name: str, terms: Terms, settings: Mapping[str, Any]) -> Contender
 
 def everybody(terms: Terms, settings: Mapping[str, Any]) -> list[Contender]:
     """Return our policies and all rivals."""
-    return [contender(name, terms, settings) for name in (*OURS, *rivals())]
+    return [contender(name, terms, settings) for name in (*OURS, USUAL_STATIC, *rivals())]
 
 
 def sweep(terms: Terms, settings: Mapping[str, Any]) -> list[Contender]:
@@ -94,6 +104,7 @@ def sweep(terms: Terms, settings: Mapping[str, Any]) -> list[Contender]:
         for number in (0, 2, 5, 10)
     ]
     found += [contender(name, terms, settings) for name in ("step", "idle-stop")]
+    found += [_static(size, terms) for size in STATIC_SIZES if size <= terms.max_capacity]
     return [*found, *(_theirs(name, rival, terms, family=family) for name, family, rival in _turned())]
 
 
@@ -110,8 +121,6 @@ def _turned() -> Iterator[tuple[str, str, Rival]]:
         yield f"keda-1-gentle, {hold_s:g} s", "keda-1-gentle", Rival(policy=gentle)
         habits = Habits(idle_exit_s=hold_s)
         yield f"buildkite, {hold_s:g} s", "buildkite", Rival(policy=Buildkite(), habits=habits)
-    for capacity in (1, 2, 4, 8):
-        yield f"static-{capacity}", "static", Rival(policy=Static(capacity=capacity))
 
 
 def _ours(name: str, terms: Terms, settings: Mapping[str, Any], keys: Mapping[str, Any]) -> Contender:
@@ -124,6 +133,19 @@ def _ours(name: str, terms: Terms, settings: Mapping[str, Any], keys: Mapping[st
         terms=terms,
         family=name.partition(",")[0] if policy == "backlog" else policy,
         keys={"policy": policy, **given, **bounds},
+    )
+
+
+def _static(size: int, terms: Terms) -> Contender:
+    """Return a fleet of that size, or as large as is allowed: whatever the policy, conf.ini says it by its bounds."""
+    capacity = min(size, terms.max_capacity)
+    bounds = {"min_capacity": capacity, "max_capacity": capacity}
+    return Contender(
+        name=f"static-{size}",
+        policy=Static(capacity=capacity),
+        terms=replace(terms, **bounds),
+        family="static",
+        keys={"policy": choice.NAMES[0], **bounds},
     )
 
 

@@ -94,7 +94,10 @@ def test_without_more_the_presets_are_simulated_and_the_same_every_time():
 def test_a_pipe_gets_lines_with_what_to_write_and_what_it_costs(trace):
     lines = run("--trace", str(trace), "--policy", "backlog:prompt", "--most-late", "1").stdout.splitlines()
     assert lines[0].startswith("requests.csv: 200 tasks in 0.125 days; ")
-    head, *rows = lines[2:6]
+    assert lines[1].startswith(
+        "assumed: $0.18 an hour (--price; what your instance type costs), a boot of 150 s (--boot) "
+    )
+    head, *rows = lines[3:7]
     assert head.split()[:2] == ["policy", "GPU-h"]
     assert [row.split()[0] for row in rows] == ["oracle-0", "oracle-60", "backlog:prompt"]
     place = lines.index("[autoscaling]")
@@ -102,11 +105,13 @@ def test_a_pipe_gets_lines_with_what_to_write_and_what_it_costs(trace):
         "policy = backlog",
         "preset = prompt",
         "min_capacity = 0",
-        "max_capacity = 20",
+        "max_capacity = 3",
     ]
     assert lines[place + 6].startswith("$")
     assert " a month (" in lines[place + 6]
-    assert "less than a day" in lines[-1]
+    assert "less than a day" in lines[place + 7]
+    assert lines[place + 8] == "20 workers were allowed, 2 used: max_capacity is those and a reserve."
+    assert lines[-1] == "min_capacity, target_wait_s were left as they are: --sweep varies them, too."
 
 
 def test_what_is_recommended_is_a_configuration(config, trace):
@@ -119,14 +124,41 @@ def test_what_is_recommended_is_a_configuration(config, trace):
 
 
 def test_an_impossible_wish_is_told_as_such():
-    out = run(*SHORT, "--policy", "idle-stop", "--most-late", "0", "--max-capacity", "1").stdout
-    assert "Nothing here keeps at most 0% late. The fewest has idle-stop:" in out
-    assert "try a larger --max-capacity" in out
+    out = run(*SHORT, "--policy", "idle-stop", "--policy", "static-3", "--most-late", "0", "--max-capacity", "1").stdout
+    assert "Nothing here that conf.ini can say keeps at most 0% late. The fewest has idle-stop:" in out
+    assert "--max-capacity" not in out, "one worker is all that idle-stop ever has"
+
+
+def test_a_larger_fleet_is_advised_with_what_it_would_bring():
+    words = ("--policy", "backlog", "--most-late", "0.1", "--max-capacity")
+    out = run(*SHORT, *words, "1").stdout
+    larger = told(*SHORT, *words, "2")["policies"][-1]
+    said = f"All 1 workers allowed were in use. With --max-capacity 2: {larger['late_share']:.1%}"
+    assert said.replace(".0%", "%") in out
+
+
+def test_a_larger_fleet_that_would_not_help_is_not_advised():
+    burst = ("--demand", "burst:days=1,every=7200,size=20,service=20", "--policy", "backlog:prompt")
+    out = run(*burst, "--max-capacity", "20").stdout
+    assert "All 20 workers allowed were in use, but 40 would hardly help (" in out
+    assert "With --max-capacity" not in out
+
+
+def test_a_fleet_of_always_the_same_size_is_what_both_bounds_say():
+    out = run(*SHORT, "--policy", "static-4").stdout
+    assert "policy = backlog\nmin_capacity = 4\nmax_capacity = 4\n" in out
 
 
 def test_rivals_alone_recommend_nothing():
-    assert "nothing is recommended" in run(*SHORT, "--policy", "static-2").stdout
-    assert told(*SHORT, "--policy", "static-2")["recommendation"] is None
+    assert "nothing is recommended" in run(*SHORT, "--policy", "buildkite").stdout
+    assert told(*SHORT, "--policy", "buildkite")["recommendation"] is None
+
+
+def test_a_rival_that_does_better_is_named():
+    demand = ("--demand", "burst:days=1,every=500,size=8,service=20")
+    out = run(*demand, "--policy", "backlog:thrifty", "--policy", "buildkite").stdout
+    assert "buildkite, which conf.ini cannot say, does better: " in out
+    assert "--sweep" in out
 
 
 def terminal(*words: str, columns: int) -> str:

@@ -17,6 +17,8 @@ from scheduler.simulate import plot
 from scheduler.simulate.contenders import contender
 from scheduler.simulate.model import Arrival, Outcome, Terms
 from scheduler.simulate.plot import BINS, NoPlots, Point, binned, undominated
+from scheduler.simulate.rivals import Static
+from scheduler.simulate.world import simulate
 
 ARRIVALS = [Arrival(60.0 * number, 30.0) for number in range(100)]
 POINTS = [Point("backlog:balanced", "a", 3.0, 0.1), Point("keda", "b", 4.0, 0.2, 7), Point("static", "c", 9.0, 0.0)]
@@ -46,7 +48,7 @@ def test_both_pictures_are_of_the_kind_that_the_name_says(tmp_path, ending):
 
 
 def test_one_outcome_without_work_can_be_drawn(tmp_path):
-    idle = contender("static-0", Terms(), {}).run([Arrival(0.0, 1.0)], keep_samples=True)
+    idle = simulate([Arrival(0.0, 1.0)], Static(capacity=0), Terms(), keep_samples=True)
     plot.over_time(tmp_path / "a.svg", [idle], [Arrival(0.0, 1.0)], title="nothing")
     assert words(tmp_path / "a.svg")
 
