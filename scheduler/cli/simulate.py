@@ -86,7 +86,7 @@ def simulate_command(
         raise click.UsageError("--compare and --sweep: give one of them, a sweep compares too")
     section = load_settings(config, local=False).autoscaling if config else None
     terms = simulate_options.terms(world, section)
-    keys = simulate_options.settings(pairs, section)
+    keys = simulate_options.settings(pairs, section, late_after_s=world["late_after"])
     own = [replace(contender(section.policy, terms, keys), name=config.name)] if section and config else []
     asked = [*own, *(contender(name, terms, keys) for name in dict.fromkeys(names))]
     if decisions is not None:

@@ -138,9 +138,10 @@ def terms(given: Mapping[str, Any], section: Autoscaling | None) -> Terms:
     return world
 
 
-def settings(pairs: Sequence[str], section: Autoscaling | None) -> dict[str, Any]:
+def settings(pairs: Sequence[str], section: Autoscaling | None, *, late_after_s: float | None) -> dict[str, Any]:
     """Return the policies' keys: the section's, if there is one, with those of `pairs` (KEY=VALUE) in their place.
 
+    Without a section the wait aimed at is the one beyond which tasks are late (None: not given).
     Raises ConfigError with everything that is wrong.
     """
     texts: dict[str, str] = {}
@@ -162,4 +163,6 @@ def settings(pairs: Sequence[str], section: Autoscaling | None) -> dict[str, Any
     if problems:
         raise ConfigError(problems)
     there = {key: getattr(section, key) for key in _SETTABLE} if section else {}
+    if section is None and late_after_s is not None:
+        there["target_wait_s"] = min(86400.0, max(1.0, late_after_s))
     return there | {key: getattr(read, key) for key in texts}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from scheduler.autoscale.policies.backlog import Backlog
 from scheduler.simulate.advice import Advice, Larger
 from scheduler.simulate.compare import Report
 from scheduler.simulate.contenders import SWEPT
@@ -116,7 +117,15 @@ def _advice(report: Report, *, is_sweep: bool) -> list[str]:
     else:
         head = f"Nothing here that conf.ini can say keeps at most {wish} late. The fewest has {advice.row.policy}:"
     settings = [f"{key} = {value}".rstrip() for key, value in advice.settings.items()]
-    return [head, "", "[autoscaling]", *settings, "", *_price(report, advice), *_beyond(advice, is_sweep=is_sweep)]
+    return [
+        head,
+        "",
+        "[autoscaling]",
+        *settings,
+        "",
+        *_price(report, advice),
+        *_beyond(report, advice, is_sweep=is_sweep),
+    ]
 
 
 def _price(report: Report, advice: Advice) -> list[str]:
@@ -135,9 +144,18 @@ def _price(report: Report, advice: Advice) -> list[str]:
     return lines
 
 
-def _beyond(advice: Advice, *, is_sweep: bool) -> list[str]:
+def _beyond(report: Report, advice: Advice, *, is_sweep: bool) -> list[str]:
     """Say what was not simulated, or cannot be written, and would do better."""
     lines = _with_more(advice.allowed, advice.larger) if advice.larger else []
+    late_s, contender = report.world.late_after_s, advice.row.contender
+    if (
+        not is_sweep
+        and contender
+        and isinstance(contender.policy, Backlog)
+        and contender.policy.target_wait_s != late_s
+    ):
+        aim = f"It aims at waits of {contender.policy.target_wait_s:g} s, and late here is what waits over {late_s:g} s"
+        lines.append(f"{aim}: --set target_wait_s={late_s:g} brings both together.")
     if better := advice.better:
         killed = f", with {better.killed:,} runs killed" if better.killed else ""
         what = "does it for less" if advice.is_met else "does better"

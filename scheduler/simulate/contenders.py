@@ -139,13 +139,12 @@ def _ours(name: str, terms: Terms, settings: Mapping[str, Any], keys: Mapping[st
 def _static(size: int, terms: Terms) -> Contender:
     """Return a fleet of that size, or as large as is allowed: whatever the policy, conf.ini says it by its bounds."""
     capacity = min(size, terms.max_capacity)
-    bounds = {"min_capacity": capacity, "max_capacity": capacity}
     return Contender(
         name=f"static-{size}",
         policy=Static(capacity=capacity),
-        terms=replace(terms, **bounds),
+        terms=replace(terms, min_capacity=capacity, max_capacity=capacity),
         family="static",
-        keys={"policy": choice.NAMES[0], **bounds},
+        keys={"policy": choice.NAMES[0], "min_capacity": capacity, "max_capacity": capacity},
     )
 
 

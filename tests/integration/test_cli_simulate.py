@@ -144,6 +144,15 @@ def test_a_larger_fleet_that_would_not_help_is_not_advised():
     assert "With --max-capacity" not in out
 
 
+def test_what_counts_as_late_is_what_is_aimed_at(config):
+    words = (*SHORT, "--policy", "backlog", "--late-after", "300")
+    assert told(*words)["recommendation"]["settings"]["target_wait_s"] == "300"
+    assert "It aims at" not in run(*words).stdout
+    set_apart = run(*words, "--set", "target_wait_s=45").stdout
+    assert "It aims at waits of 45 s, and late here is what waits over 300 s: --set target_wait_s=300 " in set_apart
+    assert "It aims at waits of 60 s, and late" in run(*words, "-c", str(config)).stdout
+
+
 def test_a_fleet_of_always_the_same_size_is_what_both_bounds_say():
     out = run(*SHORT, "--policy", "static-4").stdout
     assert "policy = backlog\nmin_capacity = 4\nmax_capacity = 4\n" in out
