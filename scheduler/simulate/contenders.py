@@ -22,10 +22,13 @@ STATIC_SIZES = (1, 2, 4, 8)
 TARGET_WAITS_S = (15.0, 30.0, 60.0, 120.0, 240.0)
 KEEPS = f"{PRESETS[-1]}, workers kept"
 """The promptest of ours, which keeps some workers when there is no work."""
-SWEPT = ("min_capacity", "target_wait_s")
+LATE_WORTHS_S = (5.0, 20.0, 45.0, 150.0, 600.0, 1200.0, 5000.0, 10_000.0, 100_000.0, 1_000_000.0)
+"""Between and beyond the presets'."""
+BY_WORTH = "backlog, late_worth_s"
+SWEPT = ("late_worth_s", "target_wait_s", "min_capacity")
 """What of ours a sweep varies beyond the preset."""
 KEYS = {
-    "backlog": ("preset", "target_wait_s"),
+    "backlog": ("preset", "late_worth_s", "target_wait_s"),
     "threshold": ("scale_out_threshold", "scale_out_step", "scale_in_step", "cooldown_s"),
     "step": ("steps", "scale_in_step", "cooldown_s"),
     "idle-stop": ("idle_stop_minutes",),
@@ -65,7 +68,8 @@ def contender(name: str, terms: Terms, settings: Mapping[str, Any]) -> Contender
     """
     policy, _, preset = name.partition(":")
     if policy in choice.NAMES and (not preset or name in PRESETS):
-        return _ours(name, terms, settings, {"policy": policy} | ({"preset": preset} if preset else {}))
+        named = {"preset": preset, "late_worth_s": None} if preset else {}
+        return _ours(name, terms, settings, {"policy": policy} | named)
     if static := STATIC.fullmatch(name):
         return _static(int(static[1]), terms)
     rival = rivals().get(name)
@@ -84,11 +88,16 @@ def sweep(terms: Terms, settings: Mapping[str, Any]) -> list[Contender]:
     """Return ours and the rivals, each with its own knob turned from cheap to prompt."""
     promptest = {**settings, "target_wait_s": TARGET_WAITS_S[0]}
     found = [
-        _ours(
-            f"{name}, {wait_s:g} s", terms, settings, {"policy": "backlog", "preset": preset, "target_wait_s": wait_s}
-        )
-        for name, preset in zip(PRESETS, choice.PRESETS, strict=True)
+        replace(contender(name, terms, {**settings, "target_wait_s": wait_s}), name=f"{name}, {wait_s:g} s")
+        for name in PRESETS
         for wait_s in TARGET_WAITS_S
+    ]
+    found += [
+        replace(
+            _ours(f"backlog, worth {worth_s:g} s", terms, settings, {"policy": "backlog", "late_worth_s": worth_s}),
+            family=BY_WORTH,
+        )
+        for worth_s in LATE_WORTHS_S
     ]
     found += [
         replace(
@@ -126,6 +135,8 @@ def _turned() -> Iterator[tuple[str, str, Rival]]:
 def _ours(name: str, terms: Terms, settings: Mapping[str, Any], keys: Mapping[str, Any]) -> Contender:
     policy = str(keys["policy"])
     given = {key: value for key, value in {**settings, **keys}.items() if key in KEYS[policy]}
+    if settings.get("late_worth_s") is None and given.get("late_worth_s") is None:
+        given.pop("late_worth_s", None)  # nothing has to be taken back
     bounds = {"min_capacity": terms.min_capacity, "max_capacity": terms.max_capacity}
     return Contender(
         name=name,

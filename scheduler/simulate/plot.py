@@ -28,6 +28,7 @@ OURS_STYLES = {
     "backlog:thrifty": ("#7fc97f", "o"),
     "backlog:balanced": ("#1b7837", "o"),
     "backlog:prompt": ("#00441b", "o"),
+    "backlog, late_worth_s": ("#1b7837", "x"),
     "backlog:prompt, workers kept": ("#00441b", "^"),
     "threshold": ("#d95f02", "s"),
     "step": ("#e6ab02", "s"),

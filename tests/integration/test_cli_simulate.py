@@ -111,7 +111,7 @@ def test_a_pipe_gets_lines_with_what_to_write_and_what_it_costs(trace):
     assert " a month (" in lines[place + 6]
     assert "less than a day" in lines[place + 7]
     assert lines[place + 8] == "20 workers were allowed, 2 used: max_capacity is those and a reserve."
-    assert lines[-1] == "min_capacity, target_wait_s were left as they are: --sweep varies them, too."
+    assert lines[-1] == "late_worth_s, target_wait_s, min_capacity were left as they are: --sweep varies them, too."
 
 
 def test_what_is_recommended_is_a_configuration(config, trace):
@@ -262,6 +262,18 @@ def test_the_configuration_is_what_its_keys_say(config):
     assert {**own[0], "policy": "", "on_frontier": 0} == {**own[1], "policy": "", "on_frontier": 0}
     usual = told(*SHORT, "--policy", "threshold", "--min-capacity", "1", "--max-capacity", "3")["policies"][-1]
     assert usual["late_share"] > own[0]["late_share"], "scale_out_threshold 1 grows sooner than 5"
+
+
+def test_a_worth_in_seconds_is_simulated_from_the_configuration_and_recommended(config):
+    config.write_text(config.read_text().replace("policy = threshold", "policy = backlog\nlate_worth_s = 20000"))
+    found = told(*SHORT, "-c", str(config), "--policy", "backlog:thrifty", "--most-late", "1")
+    assert found["policies"][2]["gpu_hours"] > found["policies"][3]["gpu_hours"]
+    assert found["recommendation"]["settings"]["late_worth_s"] == "", "the file's is to be taken back"
+    own = told(
+        *SHORT, "--set", "late_worth_s=20000", "--policy", "backlog", "--min-capacity", "1", "--max-capacity", "3"
+    )
+    assert own["policies"][2]["gpu_hours"] == found["policies"][2]["gpu_hours"]
+    assert own["recommendation"]["settings"]["late_worth_s"] == "20000"
 
 
 def test_a_key_can_be_set_and_goes_before_the_file(config):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from scheduler.autoscale.policies import choice
+from scheduler.autoscale.policies.backlog import Backlog
 from scheduler.config_sections import Autoscaling
 from scheduler.domain.errors import ConfigError
-from scheduler.simulate.contenders import KEYS, PRESETS, contender, everybody, sweep
+from scheduler.simulate.contenders import KEYS, LATE_WORTHS_S, PRESETS, contender, everybody, sweep
 from scheduler.simulate.model import Arrival, Manner, Terms
 from scheduler.simulate.rivals import Keda, Static
 
@@ -15,6 +16,8 @@ TERMS = Terms(max_capacity=7)
 
 
 def in_text(value: object) -> str:
+    if value is None:
+        return ""
     return ", ".join(f"{waiting}:{added}" for waiting, added in value) if isinstance(value, tuple) else str(value)
 
 
@@ -27,6 +30,14 @@ def test_a_policy_is_what_its_settings_make_it():
 def test_a_preset_named_with_the_policy_goes_before_the_settings():
     named = contender("backlog:thrifty", TERMS, {"preset": "prompt", "target_wait_s": 15.0})
     assert named.policy == choice.policy("backlog", target_wait_s=15.0, preset="thrifty")
+
+
+def test_a_preset_named_with_the_policy_takes_a_worth_back_and_says_so():
+    named = contender("backlog:thrifty", TERMS, {"late_worth_s": 700.0})
+    assert named.policy == choice.policy("backlog", preset="thrifty")
+    assert named.keys is not None
+    assert named.keys["late_worth_s"] is None
+    assert contender("backlog", TERMS, {"late_worth_s": 700.0}).policy == choice.policy("backlog", late_worth_s=700.0)
 
 
 def test_what_to_write_holds_the_keys_of_that_policy_and_the_bounds():
@@ -88,6 +99,8 @@ def test_a_sweep_turns_each_knob_and_keeps_the_families_together():
     assert len({one.name for one in found}) == len(found)
     lines = {family: [one for one in found if one.family == family] for family in {one.family for one in found}}
     assert set(PRESETS) < set(lines)
+    worths = [one.policy.late_worth_s for one in lines["backlog, late_worth_s"] if isinstance(one.policy, Backlog)]
+    assert (min(worths), max(worths), len(worths)) == (5, 1_000_000, len(LATE_WORTHS_S))
     assert {one.policy.queue_length for one in lines["keda"] if isinstance(one.policy, Keda)} == {1, 2, 5}
     assert all(len(lines[family]) >= 3 for family in (*PRESETS, "buildkite", "keda-1-gentle", "target-tracking"))
 
