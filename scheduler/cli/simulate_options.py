@@ -42,18 +42,18 @@ class Number(click.ParamType[float]):
 
 
 class _Range(click.ParamType[tuple[float, ...]]):
-    """FROM:TO, numbers from 0 on; where `has_third` also a whole one behind."""
+    """FROM:TO, numbers from 0 on; where `has_third` a whole one stands behind."""
 
     def __init__(self, *, has_third: bool = False) -> None:
-        self.name = "FROM:TO[:MOST]" if has_third else "FROM:TO"
-        self._most = 3 if has_third else 2
+        self.name = "FROM:TO:MOST" if has_third else "FROM:TO"
+        self._count = 3 if has_third else 2
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
         try:
             numbers = tuple(float(part) for part in str(value).split(":"))
         except ValueError:
             numbers = ()
-        is_range = 2 <= len(numbers) <= self._most and 0 <= numbers[0] <= numbers[1] < math.inf
+        is_range = len(numbers) == self._count and 0 <= numbers[0] <= numbers[1] < math.inf
         if not is_range or any(not 0 <= most < math.inf or most % 1 for most in numbers[2:]):
             self.fail(f"{value!r} is not {self.name}, in numbers from 0 on", param, ctx)
         return numbers
@@ -127,8 +127,7 @@ def terms(given: Mapping[str, Any], section: Autoscaling | None) -> Terms:
     }
     values = bounds_there | {name: given[option] for option, name in names.items() if given[option] is not None}
     shortages = tuple(
-        Shortage(from_h * HOUR_S, until_h * HOUR_S, int(most[0]) if most else 0)
-        for from_h, until_h, *most in given["shortage"]
+        Shortage(from_h * HOUR_S, until_h * HOUR_S, int(most)) for from_h, until_h, most in given["shortage"]
     )
     world = replace(USUAL, shortages=shortages, **values)
     if world.min_capacity > world.max_capacity:

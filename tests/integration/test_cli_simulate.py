@@ -236,7 +236,7 @@ def test_a_faster_boot_makes_fewer_late_and_a_price_makes_the_cost():
 def test_a_shortage_makes_tasks_late():
     lates = [
         told(*SHORT, "--policy", "backlog", *words)["policies"][-1]["late_share"]
-        for words in ((), ("--shortage", "0:1"))
+        for words in ((), ("--shortage", "0:1:0"))
     ]
     assert lates[0] < 0.4 < lates[1]
 
@@ -373,7 +373,8 @@ def test_replay_shows_reasons_at_a_terminal(decisions):
         (["--tick", "0"], "'0' is no number of at least 1 and at most 3600"),
         (["--most-late", "5"], "'5' is no number of at least 0 and at most 1"),
         (["--counts-age", "60:30"], "'60:30' is not FROM:TO"),
-        (["--shortage", "1:2:0.5"], "'1:2:0.5' is not FROM:TO[:MOST]"),
+        (["--shortage", "1:2:0.5"], "'1:2:0.5' is not FROM:TO:MOST"),
+        (["--shortage", "2:5"], "'2:5' is not FROM:TO:MOST"),
         (["--min-capacity", "30"], "--min-capacity 30 is more than --max-capacity, which is 20"),
         (["--plot", "fleet.pdf"], "fleet.pdf: "),
         (["--compare", "--sweep"], "--compare and --sweep"),
