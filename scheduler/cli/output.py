@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import click
+
 from scheduler.cli.failure import Failure
 
 STANDARD_OUTPUT = "standard output"
@@ -16,7 +18,8 @@ STANDARD_OUTPUT = "standard output"
 def writing(what: str = STANDARD_OUTPUT) -> Iterator[None]:
     """Stand around the writing of `what`: a pipe whose reader has left ends the command well, as `head` expects.
 
-    Raises Failure for a full disk and the like.
+    Raises Failure for a full disk and the like; where standard output itself fails it is told on standard error at
+    once, with `--json` too.
     """
     try:
         yield
@@ -24,9 +27,12 @@ def writing(what: str = STANDARD_OUTPUT) -> Iterator[None]:
         _discard_the_rest()
         sys.exit(0)
     except OSError as error:
-        if what == STANDARD_OUTPUT:
-            _discard_the_rest()
-        raise Failure(f"{what} cannot be written: {error.strerror or error}", kind="output") from error
+        failure = Failure(f"{what} cannot be written: {error.strerror or error}", kind="output")
+        if what != STANDARD_OUTPUT:
+            raise failure from error
+        _discard_the_rest()
+        click.echo(failure.text(), err=True)
+        sys.exit(failure.code)
 
 
 def _discard_the_rest() -> None:

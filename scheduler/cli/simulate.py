@@ -12,6 +12,7 @@ import click
 from scheduler.cli import simulate_options, simulate_replay_view, simulate_view
 from scheduler.cli.live_line import LiveLine
 from scheduler.cli.options import json_option
+from scheduler.cli.output import writing
 from scheduler.cli.session import load_settings
 from scheduler.simulate import plot
 from scheduler.simulate.compare import Report, compare
@@ -94,7 +95,8 @@ def simulate_command(
             raise click.UsageError("--replay stands without --trace, --demand, --compare, --sweep and --plot")
         beside = asked or _presets(terms, keys)
         replayed = replay(read_decisions(decisions), [one.policy for one in beside])
-        simulate_replay_view.show(replayed, [one.name for one in beside], as_json=as_json)
+        with writing():
+            simulate_replay_view.show(replayed, [one.name for one in beside], as_json=as_json)
         return
     if picture is not None:
         plot.check(picture)
@@ -109,7 +111,8 @@ def simulate_command(
         else:
             _draw_over_time(picture, contenders, given)
     line.clear()
-    simulate_view.show(report, picture=picture, is_sweep=is_sweep, as_json=as_json)
+    with writing():
+        simulate_view.show(report, picture=picture, is_sweep=is_sweep, as_json=as_json)
 
 
 def _presets(terms: Terms, keys: Mapping[str, Any]) -> list[Contender]:

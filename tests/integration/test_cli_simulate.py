@@ -201,6 +201,23 @@ def test_a_terminal_gets_a_table_that_fits_and_sees_how_far_it_is():
         assert "[autoscaling]" in text
 
 
+def piped(*words: str, into: str) -> subprocess.CompletedProcess[str]:
+    """Call it in a shell, its standard output going `into` something; the code is its own, not the reader's."""
+    command = f"{sys.executable} -c 'from scheduler.cli.root import cli; cli()' simulate {' '.join(words)} {into}"
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_a_full_disk_is_told_in_one_line(as_json):
+    done = piped(*SHORT, *as_json, into="> /dev/full")
+    assert (done.returncode, done.stderr) == (1, "error: standard output cannot be written: No space left on device\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure():
+    done = piped(*SHORT, into='| true; exit "${PIPESTATUS[0]}"')
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # the world
 
 
