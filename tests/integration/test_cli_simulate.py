@@ -377,6 +377,24 @@ def test_replay_shows_reasons_at_a_terminal(decisions):
 
 
 @pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (["--demand", "sd:load=x"], "demand"),
+        (["--trace", "none.csv"], "trace"),
+        (["--policy", "magic"], "policy"),
+        (["--set", "magic=1"], "setting"),
+        (["--plot", "fleet.pdf"], "picture"),
+        (["--replay", "none.jsonl"], "replay"),
+        (["-c", "none.ini"], "configuration"),
+    ],
+)
+def test_what_is_wrong_is_called_by_its_name(words, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = json.loads(run(*words, "--json", code=2).stdout)
+    assert (told["kind"], told["error"].partition(" has ")[0]) == (kind, f"the {kind}")
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--demand", "sd:load=x"], "demand sd: load is 'x'"),
