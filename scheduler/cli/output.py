@@ -27,7 +27,7 @@ def writing(what: str = STANDARD_OUTPUT) -> Iterator[None]:
         _discard_the_rest()
         sys.exit(0)
     except OSError as error:
-        failure = Failure(f"{what} cannot be written: {error.strerror or error}", kind="output")
+        failure = Failure(f"{what} cannot be written: {error.strerror or error}", kind="disk")
         if what != STANDARD_OUTPUT:
             raise failure from error
         _discard_the_rest()

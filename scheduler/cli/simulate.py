@@ -149,12 +149,15 @@ def _with_others(
 
 def _draw_frontier(picture: Path, report: Report) -> None:
     points = [
-        plot.Point(family=row.family, name=row.policy, usd=row.cost_usd, late_share=row.late_share, killed=row.killed)
+        plot.Point(
+            family=row.family, name=row.policy, month_usd=row.month_usd, late_share=row.late_share, killed=row.killed
+        )
         for row in report.rows
         if row.contender is not None
     ]
     patient = report.rows[1]
-    plot.frontier(picture, points, oracle_usd=patient.cost_usd, title=_title(report.demand), most_late=report.most_late)
+    oracle = patient.policy, patient.month_usd
+    plot.frontier(picture, points, oracle=oracle, title=_title(report.demand), most_late=report.most_late)
 
 
 def _draw_over_time(picture: Path, contenders: Sequence[Contender], demand: Demand) -> None:
