@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scheduler.autoscale.policies.backlog import Backlog
 from scheduler.autoscale.policies.choice import NAMES, policy
 from scheduler.autoscale.policies.idle_stop import IdleStop
 from scheduler.autoscale.policies.step import Step
@@ -122,6 +123,11 @@ def test_choice_gives_each_policy_its_own_settings():
     assert policy("step", steps=((3, 4),), cooldown_s=5.0) == Step(steps=((3, 4),), cooldown_s=5.0)
     assert policy("idle-stop", idle_stop_minutes=3, enabled=True) == IdleStop(idle_stop_minutes=3)
     assert [policy(name).name for name in NAMES] == list(NAMES)
+
+
+def test_a_worth_in_seconds_takes_the_presets_place():
+    assert policy("backlog", preset="prompt", late_worth_s=700.0) == Backlog(late_worth_s=700.0)
+    assert policy("backlog", preset="prompt", late_worth_s=None) == policy("backlog", preset="prompt")
 
 
 @pytest.mark.parametrize(("name", "other"), [("blacklog", {}), ("backlog", {"preset": "bold"})])
