@@ -7,9 +7,9 @@ for `LEASE_S` by their own clock. No other lock is needed, for nothing that lead
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from scheduler.autoscale.snapshot import Snapshot
 
@@ -25,6 +25,18 @@ ONCE_LEASE_S = 50.0
 
 Less than the minute of a cron job, or it would find its own last look too young every other time.
 """
+
+
+MOST_AHEAD_S = 600.0
+"""The item's own plans reach no further."""
+
+
+class Heard(NamedTuple):
+    """The last heartbeat of a worker, and for how long it has not changed over the leaders' successful reads."""
+
+    boot_id: str
+    beat: int
+    silent_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +77,10 @@ class Book:
     """When the registry began: who was launched before may work without being in it."""
     missing_s: Mapping[str, float] = field(default_factory=dict)
     """Since when each member that should be at work by now has been missed."""
+    beats: Mapping[str, Heard] = field(default_factory=dict)
+    """What was heard last of each worker."""
+    read_s: float = 0.0
+    """When all of this was read last; 0 when the last reading failed."""
     unreported: int = 0
     """Members in a row that never reported."""
     unfit: int = 0
@@ -79,6 +95,21 @@ class Book:
     """GPU seconds of a task over the whole fleet, as measured; before that, a guess."""
     settings_no: int = 0
     """The version of [autoscaling] that was followed."""
+
+    def not_ahead_of(self, now_s: float) -> Book:
+        """Return the book without marks in the future, which the wrong clock of an earlier leader has left."""
+        since_s = self.short_since_s
+        book = replace(
+            self,
+            lost_s=min(self.lost_s, now_s),
+            buried_s=min(self.buried_s, now_s),
+            began_s=min(self.began_s, now_s),
+            read_s=min(self.read_s, now_s),
+            short_since_s=None if since_s is None else min(since_s, now_s),
+            short_until_s=min(self.short_until_s, now_s + MOST_AHEAD_S),
+            missing_s={one: min(at_s, now_s) for one, at_s in self.missing_s.items()},
+        )
+        return replace(book, policy_state={}) if self.written_s > now_s + ONCE_LEASE_S else book
 
     def to_json(self) -> dict[str, Any]:
         """Return the item as JSON's types, without what the table keeps beside it."""

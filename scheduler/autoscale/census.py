@@ -56,8 +56,12 @@ class Census:
     @property
     def is_table_suspect(self) -> bool:
         """Whether so many are silent, more than one and over a fifth, that it is rather the table that is sick."""
+        return self.is_suspect_by(len(self.silent))
+
+    def is_suspect_by(self, silent: int) -> bool:
+        """Tell whether so many silent ones speak against the table."""
         reporting = len(self.serving) + len(self.unready) + len(self.silent)
-        return len(self.silent) > max(1, reporting * MOST_SILENT)
+        return silent > max(1, reporting * MOST_SILENT)
 
 
 def take(
@@ -98,7 +102,7 @@ def take(
 
 def _place(worker: Worker, member: Member | None, *, is_silent: bool, now_s: float) -> str:
     if member is None:
-        is_listed = now_s - worker.registered_s > LISTED_AFTER_S
+        is_listed = abs(now_s - worker.registered_s) > LISTED_AFTER_S  # its clock may be wrong
         if is_listed and (is_silent or worker.state is State.TERM):
             return "ended"
         if is_listed:

@@ -15,7 +15,7 @@ from typing import Any
 
 from scheduler.autoscale import protocol
 from scheduler.autoscale.book import Batch, Book
-from scheduler.autoscale.census import KILL_AFTER_S, Census
+from scheduler.autoscale.census import FRESH_S, KILL_AFTER_S, Census
 from scheduler.autoscale.fleets.port import Condition, FleetView, Member
 from scheduler.autoscale.protocol import Change, State, Worker
 
@@ -29,6 +29,8 @@ SETTLE_AFTER_LOSS_S = 120.0
 DEAD_AFTER_S = 300.0
 """A worker is dead when its heartbeat has not changed for so long and the task's deadline besides."""
 BURIAL_EVERY_S = 300.0
+SUSPECT_FOR_S = 1800.0
+"""The table is not suspected for longer: who is silent still is dead, for the leaders read and write it all the while."""
 MOST_STILLBORN = 3
 """After so many members in a row that never worked, no more are asked for until one does, or an operator resumes."""
 TRY_AGAIN_S = 3600.0
@@ -136,14 +138,20 @@ def _settle_the_dead(facts: Facts, plan: Plan) -> None:
     missing = [one.instance_id for one in census.unreported] + [one.instance_id for one in census.stillborn]
     plan.book = replace(plan.book, missing_s={one: facts.book.missing_s.get(one, now_s) for one in missing})
     _end_the_late(facts, plan)
-    limit_s = DEAD_AFTER_S + facts.deadline_s
-    dead = [worker for worker in (*census.silent, *census.leaving) if _silence_s(facts, worker) > limit_s]
-    if dead and not census.is_table_suspect and now_s - facts.book.buried_s > BURIAL_EVERY_S:
+    dead = [worker for worker in (*census.silent, *census.leaving) if _overdue_s(facts, worker) > 0]
+    lately = sum(_overdue_s(facts, worker) <= SUSPECT_FOR_S for worker in census.silent)
+    if dead and not census.is_suspect_by(lately) and now_s - facts.book.buried_s > BURIAL_EVERY_S:
         worker = max(dead, key=lambda one: _silence_s(facts, one))
         why = f"no heartbeat for {_silence_s(facts, worker):.0f} s"
         plan.writes.append(protocol.bury(worker, why=why, now_s=now_s))
         plan.book = replace(plan.book, buried_s=now_s)
         plan.tell("worker_dead", alarm=True, instance_id=worker.instance_id, why=why)
+
+
+def _overdue_s(facts: Facts, worker: Worker) -> float:
+    """Return for how long a worker has been silent beyond what a running task explains; negative while it may be that."""
+    deadline_s = max(facts.deadline_s, worker.report.deadline_s)
+    return _silence_s(facts, worker) - DEAD_AFTER_S - deadline_s
 
 
 def _settle_the_missing(facts: Facts, plan: Plan, member: Member) -> None:
@@ -187,6 +195,10 @@ def _is_hopeless(book: Book) -> bool:
 
 def _silence_s(facts: Facts, worker: Worker) -> float:
     return facts.silent_s.get(worker.instance_id, 0.0)
+
+
+def _is_silent(facts: Facts, worker: Worker) -> bool:
+    return _silence_s(facts, worker) >= FRESH_S
 
 
 def _stillborn(plan: Plan, instance_id: str, why: str, now_s: float) -> None:
@@ -276,6 +288,9 @@ def _approach(facts: Facts, plan: Plan, wanted: int) -> None:
     # What there will be when all that is under way has come to its end: the target may be missed both ways.
     asked = target - len(going) - (0 if facts.lowers_target else len(ending))
     present = census.alive - len(census.ending) - len(leaving)
+    if not census.is_table_suspect:  # they take no work, whatever has become of them
+        absent = len(census.silent) + sum(one.is_recalled and _is_silent(facts, one) for one in census.leaving)
+        asked, present = asked - absent, present - absent
     if wanted > max(asked, present):
         _grow(facts, plan, wanted, leaving, present=max(asked, present), asked=asked)
     elif wanted < max(asked, present):
@@ -288,7 +303,9 @@ def _approach(facts: Facts, plan: Plan, wanted: int) -> None:
 def _grow(facts: Facts, plan: Plan, wanted: int, leaving: Iterable[Worker], *, present: int, asked: int) -> None:
     """Take drains back first, for they cost no boot; then raise the target."""
     written = {change.instance_id for change in plan.writes}
-    recallable = [one for one in leaving if one.instance_id not in written and not one.firm][: wanted - present]
+    recallable = [one for one in leaving if not (one.instance_id in written or one.firm or _is_silent(facts, one))][
+        : wanted - present
+    ]
     plan.writes += [protocol.recall(worker) for worker in recallable]
     if recallable:
         plan.tell("drain_recalled", instance_ids=[worker.instance_id for worker in recallable], wanted=wanted)
@@ -323,6 +340,8 @@ def _shrink(facts: Facts, plan: Plan, wanted: int, future: int, *, is_under_way:
         plan.book = replace(plan.book, hold="members were lost a moment ago")
     elif plan.target is not None:
         pass
+    elif not facts.lowers_target and view.target < census.alive - len(census.ending):
+        plan.target = census.alive - len(census.ending)  # launches nothing; each end lowers it again
     elif (unlaunched := view.target - census.alive) > 0:
         plan.target = view.target - min(unlaunched, future - wanted)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from fleet_in_memory import Faults, Wishes, World
@@ -320,12 +321,104 @@ def test_what_a_policy_does_not_remember_writing_is_forgotten():
     world.run(60)
     book = world.state.book()
     assert book is not None
-    odd = replace(book, version=book.version + 1, policy_state={"capacity": "many"})
+    odd = replace(book, version=book.version + 1, policy_state={"changed_s": "lately"})
     assert world.state.write_book(odd, seen=book.version)
     world.send(40)
     with capture_logs() as logs:
         world.run_until(lambda: all(task.ended_s for task in world.tasks))
     assert [entry["event"] for entry in logs].count("policy_state_odd") == 1
+
+
+def test_what_was_counted_while_another_led_is_not_counted_again(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 2
+    world.run_until(lambda: len(serving(world)) == 2)
+    for _ in range(6):
+        world.send(20, service_s=5.0)
+        world.run(120)
+        holder = world.state.book()
+        assert holder is not None
+        world.state.write_book(replace(holder, version=holder.version + 1, leader=""), seen=holder.version)
+        world.outsider.tick()  # it leads for a moment, as a cron job or a sender does
+        world.outsider.resign()
+    world.run(60)
+    book = world.state.book()
+    assert book is not None
+    assert book.received_total <= len(world.tasks)
+    assert book.finished_total <= len(world.tasks)
+
+
+def test_the_dead_are_found_by_leaders_who_look_only_once(wishes):
+    world = World(policy=wishes, has_outsider=False)
+    wishes.wanted = 1
+
+    def lambda_invoked() -> None:
+        world.new_leader("lambda", None, looks_once=True).tick()
+        world.after(60.0, lambda_invoked)
+
+    world.after(1.0, lambda_invoked)
+    world.run_until(lambda: len(serving(world)) == 1)
+    dead = hang(world)
+    world.run(3600)
+    assert dead.instance_id not in world.fleet.alive
+    assert len(serving(world)) == 1
+    assert world.violations == []
+
+
+def test_two_dead_of_two_are_written_off_in_the_end(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 2
+    world.run_until(lambda: len(serving(world)) == 2)
+    dead = {hang(world).instance_id, hang(world).instance_id}
+    world.run(2 * 3600)
+    assert dead.isdisjoint(world.fleet.alive)
+    assert len(serving(world)) == 2
+
+
+def test_who_is_silent_counts_as_no_capacity(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 3
+    world.run_until(lambda: len(serving(world)) == 3)
+    hang(world)
+    world.run(300)
+    assert len(serving(world)) == 3, "long before it may be written off"
+    assert world.violations == []
+
+
+def hang(world: World) -> Any:
+    """Let a worker's daemon die without a word, and its supervisor believe that it runs."""
+    host = next(host for host in world.hosts.values() if host.member is not None and host.is_running)
+    world.kill(host)
+    host.is_running = True
+    host.member = None
+    return host
+
+
+def test_a_leaders_wrong_clock_leaves_nothing_that_stands_in_the_way(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 2
+    world.run_until(lambda: len(serving(world)) == 2)
+    book = world.state.book()
+    assert book is not None
+    ahead_s = world.clock.now() + 12 * 3600
+    odd = replace(book, version=book.version + 1, lost_s=ahead_s, buried_s=ahead_s, written_s=ahead_s, leader="gone")
+    assert world.state.write_book(odd, seen=book.version)
+    wishes.wanted = 0
+    world.run(1800)
+    assert world.fleet.alive == []
+
+
+def test_a_worker_whose_clock_is_a_day_ahead_is_missed_like_any(wishes):
+    world = World(policy=wishes)
+    wishes.wanted = 2
+    world.run_until(lambda: len(serving(world)) == 2)
+    phantom = protocol.register(None, instance_id="i-phantom", boot_id="b", now_s=world.clock.now() + 86400)
+    assert phantom is not None
+    world.state.change(phantom)
+    wishes.wanted = 0
+    world.run(3600)
+    assert world.fleet.alive == []
+    assert states(world).get("i-phantom") in {None, State.GONE}
 
 
 def test_capacity_that_never_comes_is_noticed_and_less_is_asked_for(wishes):
@@ -453,3 +546,16 @@ def test_a_day_of_kills_failing_calls_and_reclaims(seed):
     assert world.violations == []
     assert world.kills > 10
     assert world.most_alive <= 4 + 2
+
+
+def test_more_members_than_the_target_asks_for_are_drained_in_a_group_too(wishes):
+    world = World(policy=wishes, lowers_target=False)
+    wishes.wanted = 4
+    world.run_until(lambda: len(serving(world)) == 4)
+    world.run(30)
+    world.fleet.target = 1  # somebody else lowers it; the members are protected
+    wishes.wanted = 1
+    world.run(3600)
+    assert len(world.fleet.alive) == 1
+    assert world.fleet.target == 1
+    assert world.violations == []

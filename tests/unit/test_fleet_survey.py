@@ -151,3 +151,10 @@ def test_one_whose_record_could_not_be_read_for_a_while_is_not_counted_twice():
     book = growth.learn(book, [], view("i-1"), unreadable={"i-1"})
     book = growth.learn(book, [worker(received=93)], view("i-1", launched_s=NOW_S - 999))
     assert (book.received_total, book.boot_s) == (3, Book().boot_s)
+
+
+def test_an_instance_that_runs_for_days_teaches_nothing_about_boots():
+    growth = Growth()
+    old = view("i-1", launched_s=NOW_S - 5 * 86400)
+    book = growth.learn(Book(boot_s=180.0), [worker(ready_s=None)], old)
+    assert growth.learn(book, [worker(ready_s=NOW_S)], old).boot_s == 180.0
