@@ -67,8 +67,8 @@ def simulate_command(
     over time, or cost against lateness with --compare and --sweep. docs/simulation.md tells how to read the figures.
 
     \b
-    Policies   backlog, backlog:thrifty, backlog:balanced, backlog:prompt, threshold, step, idle-stop
-    Rivals     target-tracking, keda-1, keda-5, keda-1-gentle, buildkite, static-N
+    Policies   backlog, backlog:thrifty, backlog:balanced, backlog:prompt, threshold, step, idle-stop, static-N
+    Rivals     target-tracking, keda-1, keda-5, keda-1-gentle, buildkite
     Demand     sd:days=7,load=0.39,seed=1            like a public service; load in GPUs
                poisson:days=1,rate=0.1,service=25    independent tasks
                burst:days=2,every=3600,size=200,service=20

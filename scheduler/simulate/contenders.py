@@ -18,7 +18,8 @@ OURS = (*(f"backlog:{preset}" for preset in choice.PRESETS), *(name for name in 
 PRESETS = tuple(name for name in OURS if name.startswith("backlog:"))
 STATIC = re.compile(r"static-([1-9]\d{0,3})")
 USUAL_STATIC = "static-4"
-STATIC_SIZES = (1, 2, 4, 8)
+STATIC_SIZES = (1, 2, 4, 8, 12, 16)
+KEPT_SIZES = (1, 2, 4, 8, 12)
 TARGET_WAITS_S = (15.0, 30.0, 60.0, 120.0, 240.0)
 KEEPS = f"{PRESETS[-1]}, workers kept"
 """The promptest of ours, which keeps some workers when there is no work."""
@@ -105,7 +106,7 @@ def sweep(terms: Terms, settings: Mapping[str, Any]) -> list[Contender]:
             name=f"{KEEPS}, {least}",
             family=KEEPS,
         )
-        for least in (1, 2, 4)
+        for least in KEPT_SIZES
         if terms.min_capacity < least <= terms.max_capacity
     ]
     found += [
