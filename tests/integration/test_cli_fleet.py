@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from aws_servers import Cloud
+from botocore.client import BaseClient
 from click.testing import CliRunner, Result
 from structlog.testing import capture_logs
 
@@ -276,6 +277,35 @@ def test_the_demo_fails_when_its_leader_died_and_says_of_what(fleet):
     verdict = Verdict(completed=1, sent=1, runs=1, peak=2, members_left=0, lasted_s=1.0, leader_died=keeper.died)
     assert not verdict.is_as_meant
     assert replace(verdict, leader_died="").is_as_meant
+
+
+def test_each_role_is_allowed_the_calls_that_its_commands_make(fleet, monkeypatch):
+    made: set[str] = set()
+    call = BaseClient._make_api_call
+
+    def noted(client: Any, operation: str, arguments: Any) -> Any:
+        made.add(f"{client.meta.service_model.service_name}:{operation}")
+        return call(client, operation, arguments)
+
+    def used() -> set[str]:
+        found = made & {name for name in made if name.startswith(("sqs:", "dynamodb:"))}
+        made.clear()
+        return found
+
+    def allowed(role: str) -> set[str]:
+        document = json.loads(fleet.run("setup", "--print-policy", role).stdout)
+        return {action for statement in document["Statement"] for action in statement["Action"]}
+
+    allowed_to = {role: allowed(role) for role in ("autoscale", "operator")}
+    monkeypatch.setattr(BaseClient, "_make_api_call", noted)
+    fleet.run("autoscale", "--once")
+    used_by = {"autoscale": used()}
+    fleet.enters()
+    made.clear()
+    for words in (["show"], ["why"], ["pause"], ["resume"], ["drain", MEMBER]):
+        fleet.run("fleet", *words)
+    used_by["operator"] = used()
+    assert {role: names | {"sqs:GetQueueUrl"} for role, names in used_by.items()} == allowed_to
 
 
 def test_a_fleet_that_is_not_there_is_a_failure(fleet, address):
