@@ -46,7 +46,8 @@ def autoscale_command(config: Path | None, local: bool, once: bool, dry_run: boo
     parts = open_fleet(settings, host=host, publishes=not dry_run)
     leader = make_leader(parts, name=host, looks_once=once, acts=not dry_run)
     if once or dry_run:
-        _tell(leader.tick(), as_json=as_json, unpublished=parts.watch.unpublished)
+        outcome = _tick(parts, leader)
+        _tell(outcome, as_json=as_json, unpublished=parts.watch.unpublished)
         return
     signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,15 +63,21 @@ def keep_leading(parts: FleetParts, leader: Leader, signals: SimpleQueue[int], *
     while True:
         pause_s = TICK_S
         try:
-            outcome = leader.tick()
-            if not outcome.leads:
-                parts.watch.followed()  # an edit here is judged and published though another leads
+            outcome = _tick(parts, leader)
             _tell(outcome, as_json=as_json)
             pause_s = outcome.next_s
         except Unavailable as error:
             click.echo(f"error: {error.message}", err=True)
         with contextlib.suppress(Empty):
             return signals.get(timeout=pause_s)
+
+
+def _tick(parts: FleetParts, leader: Leader) -> Outcome:
+    """Look once; an edit here is judged and published though another leads. Raises Unavailable."""
+    outcome = leader.tick()
+    if not outcome.leads:
+        parts.watch.followed()
+    return outcome
 
 
 def _tell(outcome: Outcome, *, as_json: bool, unpublished: Sequence[str] = ()) -> None:
