@@ -11,9 +11,9 @@ import structlog
 from scheduler.autoscale import census, plan, survey
 from scheduler.autoscale.book import ACT_WITHIN_S, BUSY_TICK_S, LEASE_S, ONCE_LEASE_S, TICK_S, Book
 from scheduler.autoscale.fleets.port import Condition, Fleet, FleetView
-from scheduler.autoscale.plan import Facts, Plan
 from scheduler.autoscale.ports import Backlog, FleetState
 from scheduler.autoscale.snapshot import Decision, Policy, Snapshot
+from scheduler.autoscale.steps import Facts, Plan
 from scheduler.domain.errors import Unavailable
 from scheduler.domain.ports import Clock
 

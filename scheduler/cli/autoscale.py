@@ -18,7 +18,7 @@ import click
 from scheduler.autoscale.book import TICK_S, Book
 from scheduler.autoscale.leader import Leader, Outcome
 from scheduler.cli.options import config_option, json_option, local_option
-from scheduler.cli.session import load_settings
+from scheduler.cli.session import load_fleet_settings
 from scheduler.domain.errors import Unavailable
 from scheduler.fleet import FleetParts, make_leader, open_fleet
 from scheduler.observe import logging
@@ -40,21 +40,27 @@ def autoscale_command(config: Path | None, local: bool, once: bool, dry_run: boo
       sd-scheduler autoscale --dry-run --once
       * * * * * sd-scheduler autoscale --once -c /etc/sd-scheduler/conf.ini
     """
-    settings = load_settings(config, local=local)
+    settings = load_fleet_settings(config, local=local)
     logging.configure(secrets=[settings.sd_api.api_auth.get_secret_value()], stream=sys.stderr)
     host = f"autoscale@{socket.gethostname()}"
     parts = open_fleet(settings, host=host, publishes=not dry_run)
     leader = make_leader(parts, name=host, looks_once=once, acts=not dry_run)
     if once or dry_run:
-        _tell(leader.tick(), as_json=as_json, unpublished=parts.watch.unpublished)
+        outcome = _tick(parts, leader)
+        _tell(outcome, as_json=as_json, unpublished=parts.watch.unpublished)
         return
+    sys.exit(lead_until_told(parts, leader, as_json=as_json))
+
+
+def lead_until_told(parts: FleetParts, leader: Leader, *, as_json: bool) -> int:
+    """Contend for the lead until SIGTERM or SIGINT, give it up, and return the exit code."""
     signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: signals.put(number))
     told = keep_leading(parts, leader, signals, as_json=as_json)
     with contextlib.suppress(Unavailable):  # the lead runs out by itself then
         leader.resign()
-    sys.exit(130 if told == signal.SIGINT else 0)
+    return 130 if told == signal.SIGINT else 0
 
 
 def keep_leading(parts: FleetParts, leader: Leader, signals: SimpleQueue[int], *, as_json: bool) -> int:
@@ -62,15 +68,21 @@ def keep_leading(parts: FleetParts, leader: Leader, signals: SimpleQueue[int], *
     while True:
         pause_s = TICK_S
         try:
-            outcome = leader.tick()
-            if not outcome.leads:
-                parts.watch.followed()  # an edit here is judged and published though another leads
+            outcome = _tick(parts, leader)
             _tell(outcome, as_json=as_json)
             pause_s = outcome.next_s
         except Unavailable as error:
             click.echo(f"error: {error.message}", err=True)
         with contextlib.suppress(Empty):
             return signals.get(timeout=pause_s)
+
+
+def _tick(parts: FleetParts, leader: Leader) -> Outcome:
+    """Look once; an edit here is judged and published though another leads. Raises Unavailable."""
+    outcome = leader.tick()
+    if not outcome.leads:
+        parts.watch.followed()
+    return outcome
 
 
 def _tell(outcome: Outcome, *, as_json: bool, unpublished: Sequence[str] = ()) -> None:

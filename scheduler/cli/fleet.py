@@ -23,7 +23,7 @@ from scheduler.autoscale.report import FleetReport, explained
 from scheduler.cli.failure import FAILED
 from scheduler.cli.fleet_view import fleet_table, one_line, plain, spoken
 from scheduler.cli.options import config_option, json_option, local_option
-from scheduler.cli.session import load_settings
+from scheduler.cli.session import load_fleet_settings
 from scheduler.domain.errors import SchedulerError
 from scheduler.fleet import FleetParts, look, open_fleet
 from scheduler.observe import logging
@@ -196,7 +196,7 @@ def resume_command(config: Path | None, local: bool, as_json: bool) -> None:
 
 
 def _open(config: Path | None, *, local: bool) -> FleetParts:
-    settings = load_settings(config, local=local)
+    settings = load_fleet_settings(config, local=local)
     logging.configure(secrets=[settings.sd_api.api_auth.get_secret_value()], stream=sys.stderr)
     return open_fleet(settings, host=_me())
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from aws_servers import Cloud
+from botocore.client import BaseClient
 from click.testing import CliRunner, Result
 from structlog.testing import capture_logs
 
@@ -278,6 +279,35 @@ def test_the_demo_fails_when_its_leader_died_and_says_of_what(fleet):
     assert replace(verdict, leader_died="").is_as_meant
 
 
+def test_each_role_is_allowed_the_calls_that_its_commands_make(fleet, monkeypatch):
+    made: set[str] = set()
+    call = BaseClient._make_api_call
+
+    def noted(client: Any, operation: str, arguments: Any) -> Any:
+        made.add(f"{client.meta.service_model.service_name}:{operation}")
+        return call(client, operation, arguments)
+
+    def used() -> set[str]:
+        found = made & {name for name in made if name.startswith(("sqs:", "dynamodb:"))}
+        made.clear()
+        return found
+
+    def allowed(role: str) -> set[str]:
+        document = json.loads(fleet.run("setup", "--print-policy", role).stdout)
+        return {action for statement in document["Statement"] for action in statement["Action"]}
+
+    allowed_to = {role: allowed(role) for role in ("autoscale", "operator")}
+    monkeypatch.setattr(BaseClient, "_make_api_call", noted)
+    fleet.run("autoscale", "--once")
+    used_by = {"autoscale": used()}
+    fleet.enters()
+    made.clear()
+    for words in (["show"], ["why"], ["pause"], ["resume"], ["drain", MEMBER]):
+        fleet.run("fleet", *words)
+    used_by["operator"] = used()
+    assert {role: names | {"sqs:GetQueueUrl"} for role, names in used_by.items()} == allowed_to
+
+
 def test_a_fleet_that_is_not_there_is_a_failure(fleet, address):
     text = fleet.config.read_text()
     fleet.config.write_text(text.replace("fleet = local", "fleet = asg").replace(address, "nobody"))
@@ -294,6 +324,10 @@ def test_an_edit_is_judged_within_a_tick_though_another_leads(fleet):
     with capture_logs() as logs:
         keep_leading(parts, make_leader(parts, name="standby"), signals, as_json=True)
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["autoscaling_refused"]
+    fleet.config.write_text(fleet.config.read_text().replace("lots", "2"))
+    os.utime(fleet.config, (time.time() + 60, time.time() + 60))
+    assert fleet.told("autoscale", "--once")["leads"] is False
+    assert fleet.state.published().values["max_capacity"] == "2", "a newer file is published whoever leads"
 
 
 def test_without_a_fleet_it_says_so(fleet):
@@ -309,6 +343,25 @@ def test_the_lambda_handler_does_what_once_does(fleet, monkeypatch):
     assert (answer["leads"], answer["leader"], answer["target"]) == (True, "lambda:keep-fleet", 1)
     json.dumps(answer)
     assert fleet.told("fleet", "show")["target"] == 1
+
+
+def test_the_lambda_is_configured_by_variables_alone(fleet, monkeypatch, tmp_path):
+    settings = load(fleet.config, {})
+    given = {
+        "AWS_AWS_REGION": settings.aws.aws_region,
+        "AWS_SQS_QUEUE_URL": settings.aws.sqs_queue_url[0],
+        "AWS_DYNAMODB_TABLE": settings.aws.dynamodb_table,
+        "AWS_S3_BUCKET": settings.aws.s3_bucket,
+        "AUTOSCALING_FLEET": "local",
+        "AUTOSCALING_FLEET_ID": settings.autoscaling.fleet_id,
+        "AUTOSCALING_MAX_CAPACITY": "3",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(f"SCHEDULER_{name}", value)
+    (tmp_path / "function").mkdir()
+    monkeypatch.chdir(tmp_path / "function")
+    assert lambda_handlers.autoscale({}, object())["leads"] is True
+    assert fleet.state.published().values["max_capacity"] == "3"
 
 
 def test_a_sender_makes_the_fleet_grow_from_nothing_though_the_queue_shows_nothing_yet(fleet):

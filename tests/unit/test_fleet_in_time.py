@@ -321,7 +321,7 @@ def test_what_a_policy_does_not_remember_writing_is_forgotten():
     world.run(60)
     book = world.state.book()
     assert book is not None
-    odd = replace(book, version=book.version + 1, policy_state={"changed_s": "lately"})
+    odd = replace(book, version=book.version + 1, policy_state={"capacity": 1, "changed_s": "long ago"})
     assert world.state.write_book(odd, seen=book.version)
     world.send(40)
     with capture_logs() as logs:

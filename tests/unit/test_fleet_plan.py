@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.autoscale import census, plan
+from scheduler.autoscale.approach import BATCH_SHARE
 from scheduler.autoscale.book import Batch, Book
 from scheduler.autoscale.fleets.port import Condition, FleetView, Life, Member
-from scheduler.autoscale.plan import BATCH_SHARE, Facts, Plan
 from scheduler.autoscale.protocol import LEAVING, Report, State, Worker
+from scheduler.autoscale.steps import Facts, Plan
 
 NOW_S = 1_900_000_000.0
 reports = st.builds(
