@@ -111,6 +111,7 @@ class Host:
         self._lock: OneDaemon | None = None
         self._leaving: Leaving | None = None
         self._ready_s: float | None = None
+        self._has_worked = False
         self._led_s = clock.monotonic()
         self._empty_since_s = clock.monotonic()
         self._ill_since_s: float | None = None
@@ -191,8 +192,10 @@ class Host:
         """Report to the registry and obey it."""
         if self._member is None:
             return float("inf")
-        self._note_readiness()
-        return self._member.cycle()
+        try:
+            return self._member.cycle()
+        finally:  # whatever is found out about this host, the fleet hears of it first
+            self._note_readiness()
 
     def lead(self) -> float:
         """Contend for the lead, and lead."""
@@ -306,6 +309,7 @@ class Host:
         """Know since when work is possible here; ask to go when it has not been for too long."""
         if any(lane.is_ready for lane in self._lanes):
             self._ready_s = self._ready_s or self._clock.now()
+            self._has_worked = True
         if self._member is None or self._parts is None:
             return
         if self._ready_s is None and self._member.worker is not None:
@@ -320,8 +324,8 @@ class Host:
             return
         self._ill_since_s = now_s if self._ill_since_s is None else self._ill_since_s
         ill_s = now_s - self._ill_since_s
-        if self._ready_s is None:
-            return  # it has never worked: whoever leads knows how long a boot may take
+        if not self._has_worked:
+            return  # it has never worked since it was started: whoever leads knows how long a boot may take
         if self._parts.fleet.replaces and ill_s >= UNHEALTHY_S:
             self._ask_to_go(self._member, why, replace=True)
         elif not self._parts.fleet.replaces and 0 < self._stuck_s <= ill_s:
@@ -347,7 +351,10 @@ class Host:
     def _is_empty(self) -> bool:
         """Tell whether nothing is held but what engines will never let go of, or never begin."""
         stuck = self._stuck()
-        return len(stuck) == len(self._lanes) or all(held in stuck for held in self._held.all())
+        left = [held for held in self._held.all() if held not in stuck]
+        if len(stuck) == len(self._lanes):
+            left = [held for held in left if held.state not in UNSTARTED]
+        return not left
 
     def _report(self) -> Report:
         held, tally, now_s = self._held.all(), self._held.tally, self._clock.monotonic()
@@ -364,6 +371,7 @@ class Host:
             busy_s=round(tally.busy_s, 1),
             service_s=self._held.pace.mean_s,
             idle_s=round(now_s - self._empty_since_s, 1),
+            deadline_s=self._settings.scheduler.task_deadline_s,
             waited_s=round(tally.waited_s, 1),
             ready_s=self._ready_s,
             settings_no=self._parts.watch.settings_no if self._parts else 0,

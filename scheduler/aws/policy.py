@@ -67,19 +67,25 @@ def policy_for(
     """Return the policy for a configuration. `dlqs` are the dead-letter queues, by the configured name or URL of their
     queues; one that is not among them is taken to have the dead-letter queue that `setup` makes.
     """
+    queues, dead = addresses(aws, dlqs)
+    return worker_policy(
+        account,
+        queues=queues,
+        dlqs=dead,
+        table=aws.dynamodb_table,
+        bucket=aws.s3_bucket,
+        input_buckets=input_buckets,
+    )
+
+
+def addresses(aws: Aws, dlqs: Mapping[str, QueueAddress]) -> tuple[list[QueueAddress], list[QueueAddress]]:
+    """Return the queues of a configuration and their dead-letter queues, by `dlqs` as `policy_for` takes them."""
     queues = {configured: read_queue(configured) for configured in aws.sqs_queue_url}
     usual = {
         configured: QueueAddress(name=dlq_name(queue.name), account=queue.account)
         for configured, queue in queues.items()
     }
-    return worker_policy(
-        account,
-        queues=list(queues.values()),
-        dlqs=list((usual | dict(dlqs)).values()),
-        table=aws.dynamodb_table,
-        bucket=aws.s3_bucket,
-        input_buckets=input_buckets,
-    )
+    return list(queues.values()), list((usual | dict(dlqs)).values())
 
 
 def ask_dlqs(clients: OperatorClients, queues: Sequence[str]) -> dict[str, QueueAddress]:

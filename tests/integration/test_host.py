@@ -188,7 +188,7 @@ def test_what_waits_behind_engines_that_all_hang_does_not_keep_it(place):
     place.beat()
     place.lane.running, place.other.running = place.take_in("endless"), place.take_in("too")
     place.take_in("behind them")
-    place.beat(times=123)
+    place.beat(times=125)
     assert place.record.state is State.DRAINED
 
 
