@@ -28,7 +28,7 @@ from scheduler.domain.cost import gpu_cost_usd
 from scheduler.domain.errors import ConfigError, Unavailable
 from scheduler.domain.ports import Clock
 from scheduler.drain.notices import Kind, Notice
-from scheduler.drain.plan import plan
+from scheduler.drain.plan import first_to_bind
 from scheduler.drain.watch import Watcher
 from scheduler.fleet import FleetParts, make_leader, open_fleet
 from scheduler.held import UNSTARTED, Held, HeldTasks
@@ -77,7 +77,7 @@ class OneDaemon:
 class Host:
     """What of this host concerns its fleet. The loops are `watch`, `belong` and `lead`; each runs until `stopped`.
 
-    `on_leaving` is called once, when EC2 is about to take the instance.
+    `on_leaving` is called when EC2 is about to take the instance, and again when it will take it sooner than was told.
     """
 
     def __init__(
@@ -223,8 +223,8 @@ class Host:
         fleet = self._metrics.fleet
         fleet.led(figures, events=events, is_held=bool(book.hold), passed_s=passed_s)
         fleet.saw(
-            is_modifying=outcome.is_modifying,
-            drains_s=outcome.drains_s,
+            is_modifying=outcome.look.is_modifying,
+            drains_s=outcome.look.drains_s,
             failed_steps=outcome.failed_steps,
             passed_s=passed_s,
         )
@@ -253,7 +253,7 @@ class Host:
     def _noticed(self, notice: Notice) -> None:
         """Nothing more is to be received from this moment on, should it be one that ends the work."""
         self._metrics.fleet.notices.labels(notice.kind.value).inc()
-        if plan([notice], now_s=self._clock.now(), remaining_s=None).leaves:
+        if first_to_bind([notice], now_s=self._clock.now()):
             self._intake.shut("notice", notice.detail)
 
     def _ask_the_group_to_wait(self, watcher: Watcher) -> None:
@@ -274,16 +274,16 @@ class Host:
             watcher.postpone(told.id, min(told.at_s + most_s, needed_s))
 
     def _consider(self, watcher: Watcher) -> None:
-        if self._leaving is not None:
+        found = first_to_bind(watcher.notices, now_s=self._clock.now())
+        if found is None:
             return
-        what = plan(watcher.notices, now_s=self._clock.now(), remaining_s=None)
-        if not what.leaves:
+        deadline_s, notice = found
+        if self._leaving is not None and deadline_s >= self._leaving.deadline_s:
             return
-        deadlines = [notice.deadline_s for notice in watcher.notices if notice.deadline_s is not None]
-        self._leaving = Leaving(why=what.why, deadline_s=min(deadlines))
-        self._intake.shut("notice", what.why)
+        self._leaving = Leaving(why=notice.detail, deadline_s=deadline_s)
+        self._intake.shut("notice", notice.detail)
         if self._member is not None:
-            self._member.leave(what.why, replace=True)
+            self._member.leave(notice.detail, replace=True)
         self._on_leaving(self._leaving)
 
     def close(self) -> None:

@@ -127,6 +127,19 @@ def proved(data: bytes, *, max_pixels: int, seed: int | None) -> EngineImage:
     )
 
 
+def small_jpeg(data: bytes, *, max_side: int) -> bytes:
+    """Return a picture as a JPEG of at most `max_side` pixels a side. Raises BadImage."""
+    kind = sniff(data)
+    if kind is None:
+        raise BadImage("not a picture of a known kind")
+    out = io.BytesIO()
+    with _translated(kind), _open(data, kind) as picture:
+        picture.draft("RGB", (max_side, max_side))
+        picture.thumbnail((max_side, max_side))
+        picture.convert("RGB").save(out, "JPEG", quality=80)
+    return out.getvalue()
+
+
 def black_warning(number: int) -> str:
     """Return what a record says of an image, counted from 1, that is all black."""
     return f"image {number} is all black: often the VAE in half precision, or a safety filter"

@@ -45,8 +45,6 @@ from scheduler.wire.recognise import recognise
 log = structlog.get_logger()
 T = TypeVar("T")
 
-MAX_BODY_BYTES = 64 << 20
-"""A body that SQS could not carry: what it holds is pictures in base64, and they are bounded too."""
 MISSING_RECORD_S = 300.0
 """A reference whose record is absent may just be early; after this long it is refused."""
 MAX_UNSTARTED_S = 600.0
@@ -67,6 +65,8 @@ class Terms:
     lease_s: int
     max_runs: int
     default_prefix: str
+    max_body_bytes: int
+    """Of a body that its message only points to."""
 
 
 class TaskProcessor:
@@ -153,7 +153,7 @@ class TaskProcessor:
         found = recognise(message.body)
         if not isinstance(found, Pointer):
             return found
-        data = self._inputs.read(found.address, field="body", max_bytes=MAX_BODY_BYTES)
+        data = self._inputs.read(found.address, field="body", max_bytes=self._terms.max_body_bytes)
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
@@ -172,7 +172,10 @@ class TaskProcessor:
             refused.append((message, error))
         except (Transient, Unavailable) as error:
             log.warning("body_not_fetched", message_id=message.message_id, error=str(error))
-            self._put_back([message], backoff_s(message.receive_count), reason="body")
+            if isinstance(error, Transient) and message.receive_count >= MOST_LACKING:
+                refused.append((message, Rejected(f"{error} ({message.receive_count} times)", field="body")))
+            else:
+                self._put_back([message], backoff_s(message.receive_count), reason="body")
         except Exception as error:
             if self._surprises.add(message.message_id):
                 raise

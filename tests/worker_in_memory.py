@@ -197,7 +197,7 @@ class Worker:
         records = Journalled(self.tasks, "tasks", self.journal)
         common: dict[str, Any] = {"held": self.held, "clock": clock}
         self.processor = TaskProcessor(
-            terms=Terms(lease_s=lease_s, max_runs=max_runs, default_prefix="tasks"),
+            terms=Terms(lease_s=lease_s, max_runs=max_runs, default_prefix="tasks", max_body_bytes=MiB),
             tasks=records,
             images=Journalled(self.images, "images", self.journal),
             queues=ports,

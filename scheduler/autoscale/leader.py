@@ -31,16 +31,24 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one tick saw beside what the policy is told; `is_blind` when not everything could be read."""
+
+    is_blind: bool = True
+    is_modifying: bool = False
+    """Whether a change of the fleet's target was under way."""
+    drains_s: tuple[float, ...] = ()
+    """How long those took to consent who did so since the last look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What one tick came to: who leads, the book as it stands, and what was, or would be, done."""
 
     leads: bool
     book: Book | None
     plan: Plan | None = None
-    is_modifying: bool = False
-    """Whether a change of the fleet's target was under way."""
-    drains_s: tuple[float, ...] = ()
-    """How long those took to consent who did so since the last tick."""
+    look: Look = Look()
     failed_steps: tuple[str, ...] = ()
     """Steps of the plan that were not carried out."""
 
@@ -58,7 +66,8 @@ class Outcome:
 class Leader:
     """One contender for the lead. Not safe for threads: one loop calls `tick`.
 
-    Nothing is carried from tick to tick but how long others' marks have not changed, by this host's own clock.
+    What decides is never carried from tick to tick, but for how long others' marks have not changed, by this host's
+    own clock.
     """
 
     def __init__(
@@ -88,8 +97,6 @@ class Leader:
         self._wrote: int | None = None
         self._growth = survey.Growth()
         self._drains = survey.Drains()
-        self._is_modifying = False
-        self._drains_s: tuple[float, ...] = ()
         self._beats: dict[str, tuple[str, int, float]] = {}
         """For each worker its boot, its last heartbeat, and how long that has not changed over our own reads."""
         self._read_s: float | None = None
@@ -104,10 +111,10 @@ class Leader:
             return Outcome(leads=False, book=book)
         seen = None if book is None else book.version
         before = book or Book(began_s=self._clock.now())
-        drawn = self._draw(before, sent=sent)
+        drawn, look = self._draw(before, sent=sent)
         drawn.book = replace(drawn.book, version=before.version + 1, leader=self._name, written_s=self._clock.now())
         if not self._acts:
-            return Outcome(leads=True, book=drawn.book, plan=drawn)
+            return Outcome(leads=True, book=drawn.book, plan=drawn, look=look)
         sent_s = self._clock.monotonic()
         if not self._state.write_book(drawn.book, seen=seen):
             self._wrote = None
@@ -116,14 +123,7 @@ class Leader:
             log.info("leading_the_fleet", after=before.leader, version=drawn.book.version)
         self._wrote = drawn.book.version
         failed = tuple(self._act(drawn, sent_s))
-        return Outcome(
-            leads=True,
-            book=drawn.book,
-            plan=drawn,
-            is_modifying=self._is_modifying,
-            drains_s=self._drains_s,
-            failed_steps=failed,
-        )
+        return Outcome(leads=True, book=drawn.book, plan=drawn, look=look, failed_steps=failed)
 
     def resign(self) -> None:
         """Let the next one lead without waiting for our lease to run out. Raises Unavailable."""
@@ -147,7 +147,7 @@ class Leader:
 
     # deciding
 
-    def _draw(self, before: Book, *, sent: int) -> Plan:
+    def _draw(self, before: Book, *, sent: int) -> tuple[Plan, Look]:
         """Return what to do, with the book that says why; a hold when something cannot be read."""
         now_s = self._clock.now()
         try:
@@ -158,9 +158,9 @@ class Leader:
             terms = self._terms()
         except Unavailable as error:
             self._read_s = None
-            return Plan(book=replace(before, hold=f"not everything could be read: {error.message}", reasons=()))
-        self._is_modifying = view.condition is Condition.MODIFYING
-        self._drains_s = self._drains.ended(workers)
+            return Plan(book=replace(before, hold=f"not everything could be read: {error.message}", reasons=())), Look()
+        drains_s = self._drains.ended(workers)
+        look = Look(is_blind=False, is_modifying=view.condition is Condition.MODIFYING, drains_s=drains_s)
         silent_s = self._listen(workers)
         book = self._growth.learn(replace(before, hold=""), workers, view)
         found = census.take(view, workers, silent_s, began_s=book.began_s, now_s=now_s)
@@ -182,7 +182,7 @@ class Leader:
             wanted = None
         elif pause is not None and pause.until_s > book.buried_s:
             book = replace(book, unreported=0, unfit=0)
-        return plan.make(self._facts(book, view, found, silent_s, wanted=wanted, now_s=now_s))
+        return plan.make(self._facts(book, view, found, silent_s, wanted=wanted, now_s=now_s)), look
 
     def _facts(
         self,
@@ -227,6 +227,11 @@ class Leader:
 
     # acting
 
+    def _set_target(self, target: int, book: Book) -> None:
+        self._fleet.set_target(target)
+        was = book.snapshot.target if book.snapshot else None
+        log.info("target_set", target=target, was=was, reasons=book.reasons)
+
     def _act(self, drawn: Plan, sent_s: float) -> Iterator[str]:
         """Do what was written down, as long as the lease surely holds; yield the names of the steps that failed.
 
@@ -238,8 +243,7 @@ class Leader:
             ("write", partial(self._state.change, change)) for change in drawn.writes
         ]
         if drawn.target is not None and drawn.book.snapshot and drawn.target != drawn.book.snapshot.target:
-            steps.append(("target", partial(self._fleet.set_target, drawn.target)))
-            log.info("target_set", target=drawn.target, was=drawn.book.snapshot.target, reasons=drawn.book.reasons)
+            steps.append(("target", partial(self._set_target, drawn.target, drawn.book)))
         for is_replaced in (False, True):
             ids = [end.instance_id for end in drawn.ends if end.replace is is_replaced]
             if ids:

@@ -290,10 +290,11 @@ def _grow(facts: Facts, plan: Plan, wanted: int, leaving: Iterable[Worker], *, p
     written = {change.instance_id for change in plan.writes}
     recallable = [one for one in leaving if one.instance_id not in written and not one.firm][: wanted - present]
     plan.writes += [protocol.recall(worker) for worker in recallable]
+    if recallable:
+        plan.tell("drain_recalled", instance_ids=[worker.instance_id for worker in recallable], wanted=wanted)
     if recallable and plan.book.batch is not None:
         plan.book = replace(plan.book, batch=None)  # what is left of it begins anew, with what the target is by then
         plan.target = None
-        plan.tell("drain_recalled", instance_ids=[worker.instance_id for worker in recallable], wanted=wanted)
         return
     missing = wanted - present - len(recallable)
     if missing <= 0 or plan.target is not None:

@@ -10,6 +10,7 @@ from scheduler.aws.find_queue import find_queue
 from scheduler.aws.operator_clients import OperatorClients
 from scheduler.config_sections import Aws
 from scheduler.domain.errors import Unavailable
+from scheduler.domain.keys import PREVIEW_NAME
 
 
 def worker_policy(
@@ -48,6 +49,7 @@ def worker_policy(
             [account.table_arn(table)],
         ),
         _allow("StorePictures", ["s3:GetObject", "s3:PutObject"], [account.objects_arn(bucket)]),
+        _allow("RemovePreviews", ["s3:DeleteObject"], [account.objects_arn(bucket, f"*/{PREVIEW_NAME}")]),
         _allow(
             "ReadInputs", ["s3:GetObject"], [account.objects_arn(other) for other in input_buckets if other != bucket]
         ),

@@ -197,6 +197,16 @@ class ImageStore(Protocol):
         """Store `image` unless something lies under `key`; return what lies there now. Raises Unavailable."""
 
 
+class PreviewStore(Protocol):
+    """Pictures in the making, each replaced by the next. Both calls raise Unavailable."""
+
+    def show(self, key: str, jpeg: bytes) -> None:
+        """Put a picture under `key`, in place of what lies there."""
+
+    def hide(self, key: str) -> None:
+        """Take it away again; nothing there is no harm."""
+
+
 class TaskStore(Protocol):
     """Task records; the claim decides who runs a task. Every call raises Unavailable when the store does not answer.
 

@@ -80,6 +80,7 @@ class Task:
     context: Any = None
     by_reference: bool = False
     api_path: str | None = None
+    preview: bool = False
     sns_id: str | None = None
 
     @property
@@ -174,13 +175,15 @@ class Failure:
 class Progress:
     """How far a run is: `percent` 0..100, the sampler step, the seconds left as the engine guesses them.
 
-    `node` names the part of a graph that runs, for engines that run graphs.
+    `node` names the part of a graph that runs, for engines that run graphs; `preview_key` is where the picture in the
+    making lies, once it does.
     """
 
     percent: int
     step: int
     eta_s: int
     node: str | None = None
+    preview_key: str | None = None
 
 
 def fingerprint(request: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -89,6 +90,7 @@ def _comfyui(wanted: _Wanted) -> Engine:
         max_pixels=wanted.settings.scheduler.max_pixels,
         inputs=wanted.inputs,
         runtimes=wanted.runtimes,
+        client_id=f"sd-scheduler-{socket.gethostname()}-{wanted.name}",  # what an earlier process left is known by it
         restart_command=wanted.restart_command,
     )
 

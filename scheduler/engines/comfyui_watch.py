@@ -122,8 +122,8 @@ class Watch:
             if wish and vigil.may_stop(now):
                 self.stop(track.prompt_id)
             is_late = now - (vigil.posted_s if track.started_s is None else track.started_s) >= deadline_s
-            was_cut = was_open and not socket.is_open
-            if is_late or was_cut or track.is_over or vigil.is_due(now, hears=socket.is_open and not wish):
+            has_missed = was_open != socket.is_open  # cut off, or heard again: what came between is not repeated
+            if is_late or has_missed or track.is_over or vigil.is_due(now, hears=socket.is_open and not wish):
                 vigil.looked_s = now
                 seen = self._try_look(track.prompt_id)
                 if seen is not None and seen.entry is not None:

@@ -28,12 +28,14 @@ _HEAD_BYTES = 64
 """Within these a Matroska file says whether it is WebM."""
 _MP3_FRAME, _MP3_MASK = 0xFFE0, 0xFFE0
 _BRANDS = {b"qt  ": MOV, b"M4A ": M4A, b"M4B ": M4A}
+_PICTURES = frozenset({b"avif", b"avis", b"heic", b"heix", b"mif1"})
+"""Pictures in the container of videos."""
 
 
 def sniff(data: bytes) -> MediaKind | None:
     """Return the format by its first bytes, None for anything else."""
     if data[4:8] == b"ftyp":
-        return _BRANDS.get(data[8:12], MP4)
+        return None if data[8:12] in _PICTURES else _BRANDS.get(data[8:12], MP4)
     if data.startswith(b"\x1a\x45\xdf\xa3"):
         return WEBM if b"webm" in data[:_HEAD_BYTES] else MKV
     if data[:4] == b"RIFF":

@@ -31,7 +31,7 @@ from scheduler.engines.sdwebui_catalogue import Catalogue
 from scheduler.engines.sdwebui_errors import classify
 from scheduler.engines.sdwebui_inputs import with_pictures
 from scheduler.engines.sdwebui_payload import choose_sampler, draft, encode, one_at_a_time
-from scheduler.engines.sdwebui_progress import Jobs
+from scheduler.engines.sdwebui_progress import Jobs, preview_of
 from scheduler.sd_api_client import ROOT, AnswerTimedOut, EngineResponse, NoSuchRoute, SdApiClient
 
 log = structlog.get_logger()
@@ -119,8 +119,16 @@ class SdWebUiEngine:
         return None if job.is_idle else job.progress
 
     def preview(self) -> Preview | None:
-        """See the port: this engine is not asked for its picture in the making."""
-        return None
+        """See the port. What comes after the look may be another's, so it counts only while the run is ours."""
+        current = self._current
+        if current is None or not current.is_posted:
+            return None
+        try:
+            said = self._client.progress(with_picture=True)
+        except (EngineDown, NoSuchRoute):
+            return None
+        found = preview_of(said)
+        return found if self._current is current else None
 
     # before the run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -124,4 +125,4 @@ class ProgressLoop:
             if held is not None:
                 progress = lane.engine.progress()
                 if progress is not None and lane.running is held:
-                    held.progress = progress
+                    held.progress = replace(progress, preview_key=held.preview_key)

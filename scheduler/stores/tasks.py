@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 HELD = "{owner} = {:owner} AND {attempt} = {:attempt}"
-RUN_STATE = ("progress", "step", "eta_s", "node", "cancel_requested")
+SHOWN = ("progress", "step", "eta_s", "node", "preview_key")
+"""How far a run is, for people."""
+RUN_STATE = (*SHOWN, "cancel_requested")
 JOB = ("comfy_job_id", "comfy_job_at")
 MAX_MESSAGE_CHARS = 1000
 _DAY_S = 86400
@@ -188,6 +190,8 @@ class DynamoTaskStore:
             update.set(progress=progress.percent, step=progress.step, eta_s=progress.eta_s)
             if progress.node is not None:
                 update.set(node=progress.node)
+            if progress.preview_key is not None:
+                update.set(preview_key=progress.preview_key)
         if job_id is not None:
             update.set(comfy_job_id=job_id, comfy_job_at=self._host)
         update.when(HELD + " AND {status} = {:status}", **_holder(claim), status="processing")
@@ -198,11 +202,7 @@ class DynamoTaskStore:
     def release(self, claim: Claim, *, counts: Counts) -> None:
         """Write `pending`, refunding the run unless it was spent. Raises LeaseLost, Unavailable."""
         now = self._clock.now()
-        update = (
-            Update()
-            .set(status="pending", updated_at=int(now))
-            .remove("lease_until", "progress", "step", "eta_s", "node")
-        )
+        update = Update().set(status="pending", updated_at=int(now)).remove("lease_until", *SHOWN)
         if counts is not Counts.RUN:
             update.add(runs=-1)
         if counts is not Counts.NOTHING:

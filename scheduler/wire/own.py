@@ -20,7 +20,7 @@ Name = Annotated[str, Field(min_length=1, max_length=300)]
 
 
 class OwnMessage(BaseModel):
-    """``{"task_id", "task_type", "payload", "runtime"?, "prefix"?, "checkpoint"?, "context"?}``."""
+    """``{"task_id", "task_type", "payload", "runtime"?, "prefix"?, "checkpoint"?, "context"?, "preview"?}``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -31,6 +31,7 @@ class OwnMessage(BaseModel):
     prefix: Annotated[str, Field(max_length=1000)] | None = None
     checkpoint: Name | None = None
     context: Any = None
+    preview: bool = False
 
 
 FIELDS = tuple(OwnMessage.model_fields)
@@ -61,6 +62,7 @@ def parse(body: Mapping[str, Any]) -> Task:
         prefix=message.prefix,
         checkpoint=message.checkpoint,
         context=message.context,
+        preview=message.preview,
     )
 
 

@@ -16,7 +16,7 @@ from scheduler.domain.task import Claim, Failure, Format, Message, Progress, Res
 from scheduler.wire import predecessor
 
 Record = dict[str, Any]
-RUN_STATE = ("lease_until", "progress", "step", "eta_s", "node")
+RUN_STATE = ("lease_until", "progress", "step", "eta_s", "node", "preview_key")
 
 
 class FakeTaskStore:
@@ -129,7 +129,8 @@ class FakeTaskStore:
             record["lease_until"] = self._clock.now() + lease_s
             if progress is not None:
                 record |= {"progress": progress.percent, "step": progress.step, "eta_s": progress.eta_s}
-                record |= {"node": progress.node} if progress.node is not None else {}
+                more = {"node": progress.node, "preview_key": progress.preview_key}
+                record |= {name: value for name, value in more.items() if value is not None}
             if job_id is not None:
                 record |= {"comfy_job_id": job_id, "comfy_job_at": self._worker}
             return bool(record.get("cancel_requested"))

@@ -176,6 +176,22 @@ def test_a_body_that_cannot_be_fetched_now_goes_back(clock, monkeypatch):
     assert worker.queue.delays[0][1] > 0
 
 
+def test_a_body_that_can_never_be_fetched_is_kept_for_a_person_before_sqs_takes_it_away(clock, monkeypatch):
+    worker = Worker(clock)
+
+    def unreachable(address: str, *, field: str, max_bytes: int) -> bytes:
+        raise Transient(f"{field}: {address} timed out {max_bytes}", counts=Counts.TRY)
+
+    monkeypatch.setattr(worker.inputs, "read", unreachable)
+    worker.queue.send(POINTER)
+    for _ in range(50):
+        worker.receive()
+        clock.advance(600)
+    ((_, why),) = worker.queue.refused
+    assert "timed out" in why.message
+    assert why.field == "body"
+
+
 # jobs that an engine goes on with by itself
 
 
