@@ -174,6 +174,7 @@ def test_a_healthy_world_is_well_and_is_left_as_it_was(world: World) -> None:
         "bucket B",
         "bucket B write",
         "bucket B read",
+        "bucket B remove previews",
         "cloudfront",
         "clock",
         "disk",
@@ -220,6 +221,7 @@ def test_each_permission_that_lacks_is_named_with_its_resource(guarded: tuple[Wo
         "table T update": "dynamodb:UpdateItem",
         "table T read": "dynamodb:BatchGetItem",
         "bucket B write": "s3:PutObject",
+        "bucket B remove previews": "s3:DeleteObject",
     }
     opened.denied = frozenset(lacking.values())
 
