@@ -276,9 +276,9 @@ def test_an_empty_account_is_told_to_run_setup_and_everything_is_looked_at(moto_
     }
     findings = moto_world.look(code=1)
     missing = {f"queue {absent}", f"table {absent}", f"bucket {absent}"}
-    assert verdicts(findings, "fail") == missing | {f"engine {NOWHERE}"}
+    assert verdicts(findings, "fail") == missing | {"engine sdwebui"}
     assert all("sd-scheduler setup" in findings[check]["advice"] for check in missing)
-    assert "--api" in findings[f"engine {NOWHERE}"]["advice"]
+    assert "--api" in findings["engine sdwebui"]["advice"]
     assert findings["queue Q receive"]["verdict"] == "ok"
 
 
