@@ -37,7 +37,7 @@ demo-fleet: install  ## a fleet of worker processes that grows with a burst and 
 	$(RUN)/sd-scheduler local --demo-fleet
 
 test: lint  ## everything that CI runs
-	$(RUN)/pytest -n 2
+	$(RUN)/pytest -n 4 --dist worksteal
 
 test-unit: install  ## the tests without I/O: seconds
 	$(RUN)/pytest tests/unit

@@ -66,6 +66,12 @@ class Reference:
 
     def _read(self, message: MessageTypeDef) -> Work:
         body = json.loads(message["Body"])
+        if "Message" in body:
+            request = json.loads(body["Message"])
+            payload, metadata = request["content"], request["metadata"]
+            if name := payload.pop("alwayson_scripts", {}).get("sd_model_checkpoint"):
+                payload["override_settings"] = {"sd_model_checkpoint": name}
+            return Work(message["ReceiptHandle"], metadata["id"], "/sdapi/v1/txt2img", payload)
         if "taskId" not in body:
             payload = body["payload"]
             if name := body.get("checkpoint"):

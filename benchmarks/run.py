@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from benchmarks.consumer import DAEMON, REFERENCE, Consumer
@@ -28,6 +29,7 @@ examples:
   python -m benchmarks.run --scenario smoke                   does everything work (10 seconds)
   python -m benchmarks.run --scenario duty-250ms --consumer daemon --consumer reference
                                                               side by side, in turn, run by run
+  python -m benchmarks.run --format eks --format predecessor  two message formats, in turn
   python -m benchmarks.run --format predecessor --consumer 'mine=/opt/mine/bin/consume --queue {queue_url}'
 
 A consumer's command may hold {queue_url}, {table}, {bucket}, {region}, {endpoint_url}, {engine_url}, {python} and
@@ -66,7 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scenario", action="append", choices=SCENARIOS, metavar="NAME", help=f"may be repeated; {scenarios}"
     )
-    parser.add_argument("--format", choices=FORMATS, default="own", help="message format (default: own)")
+    parser.add_argument(
+        "--format", action="append", choices=FORMATS, help="message format (default: own); may be repeated"
+    )
     parser.add_argument("--repeats", type=int, help="runs of each scenario, of which the median is shown")
     parser.add_argument(
         "--consumer",
@@ -89,12 +93,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def assumptions(latency_ms: dict[str, float], format_name: str, emulator: str) -> str:
+def assumptions(latency_ms: dict[str, float], formats: Sequence[str], emulator: str) -> str:
     """Return what the tables rest on, in words."""
     latency = ", ".join(f"{name} {value:g} ms" for name, value in latency_ms.items())
     prices = ", ".join(f"{name} ${price:g}" for name, price in USD_PER_MILLION.items())
     return (
-        f"Message format: {format_name}. AWS: {emulator}. Assumed AWS latency: {latency}. List prices per million: {prices}; requests "
+        f"Message format: {', '.join(formats)}. AWS: {emulator}. Assumed AWS latency: {latency}. List prices per million: {prices}; requests "
         f"only.\n`load` is the machine's load average before a run, on {os.cpu_count()} cores that the consumer shares "
         "with the emulation;\n`late` the share of AWS calls that the emulator answered later than the assumed latency."
     )
@@ -104,25 +108,29 @@ def measure(
     consumers: Sequence[Consumer],
     names: Sequence[str],
     *,
-    format_name: str,
+    formats: Sequence[str],
     repeats: int | None,
     latency_ms: dict[str, float],
     emulator: str,
     out: Path,
     as_json: bool,
 ) -> list[Figures]:
-    """Run all consumers in turn, repeat by repeat, so that a noisy minute hits them alike; return every run."""
+    """Run all consumers in turn, repeat by repeat, so that a noisy minute hits them alike; return every run.
+
+    Where there are several formats, a consumer is shown under a name for each.
+    """
     results: list[Figures] = []
     with (out / "runs.jsonl").open("a") as records:
         for scenario in (SCENARIOS[name] for name in names):
             for repeat in range(repeats or scenario.repeats):
-                for consumer in consumers:
-                    label = f"{scenario.name}.{consumer.name}.{repeat}"
+                for consumer, format_name in product(consumers, formats):
+                    name = consumer.name if len(formats) == 1 else f"{consumer.name}-{format_name}"
+                    label = f"{scenario.name}.{name}.{repeat}"
                     print(f"{label} ...", file=sys.stderr, flush=True)
                     seen = run(
                         consumer, scenario, format_name, latency_ms=latency_ms, emulator=emulator, out=out, label=label
                     )
-                    result = {"consumer": consumer.name, "format": format_name, "repeat": repeat} | figures(seen)
+                    result = {"consumer": name, "format": format_name, "repeat": repeat} | figures(seen)
                     line = json.dumps(result)
                     print(line, file=records, flush=True)
                     if as_json:
@@ -151,11 +159,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out: Path = given.out or ROOT / "benchmarks" / "runs" / time.strftime("%Y%m%d-%H%M%S")
     out.mkdir(parents=True, exist_ok=True)
     latency_ms = LATENCY_MS | dict(given.latency or ())
+    formats: list[str] = list(dict.fromkeys(given.format or ["own"]))
     try:
         results = measure(
             consumers,
             given.scenario or [name for name in SCENARIOS if name != "smoke"],
-            format_name=given.format,
+            formats=formats,
             repeats=given.repeats,
             latency_ms=latency_ms,
             emulator=given.emulator,
@@ -165,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConsumerUseless as useless:
         print(f"{useless}; its output is in {out}", file=sys.stderr)
         return 1
-    text = f"{report(merged(results))}\n\n{assumptions(latency_ms, given.format, given.emulator)}"
+    text = f"{report(merged(results))}\n\n{assumptions(latency_ms, formats, given.emulator)}"
     (out / "tables.md").write_text(text + "\n")
     if not given.json:
         print(f"\n{text}")

@@ -41,10 +41,14 @@ class BenchTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """A message's body and the item that must be in the table first, if any; all its values are strings."""
+    """A message's body and the item that must be in the table first, if any; all its values are strings.
+
+    `trace` is the header that X-Ray puts on messages, where it is on their way.
+    """
 
     body: str
     item: dict[str, str] = field(default_factory=dict)
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +139,52 @@ def write_predecessor(task: BenchTask) -> Letter:
     return Letter(body=json.dumps(body), item=item)
 
 
+def write_eks(task: BenchTask) -> Letter:
+    """Write a message of Stable Diffusion on EKS, v1alpha2: SNS's envelope around the whole request."""
+    content = dict(task.payload)
+    if task.checkpoint:
+        content["alwayson_scripts"] = {"sd_model_checkpoint": task.checkpoint}
+    metadata: dict[str, Any] = {
+        "id": task.task_id,
+        "runtime": "legacy",
+        "tasktype": "text-to-image",
+        "prefix": "output",
+        "context": {},
+    }
+    request: dict[str, Any] = {"metadata": metadata, "content": content}
+    match task.bad:
+        case "not-json":
+            return _enveloped(task, f"id={task.token}, {{no json")
+        case "missing-keys":
+            request = {"note": task.token}
+        case "huge":
+            metadata["id"] = task.token + "x" * HUGE_CHARS
+        case "wrong-types":
+            request = {"metadata": metadata | {"id": 12345, "tasktype": ["text-to-image"]}, "content": task.token}
+        case "bad-unicode":
+            metadata["id"] = f"\ud800{task.token}"
+        case "unknown-type":
+            metadata["tasktype"] = "no-such-task"
+    return _enveloped(task, json.dumps(request))
+
+
+def _enveloped(task: BenchTask, message: str) -> Letter:
+    body = {
+        "Type": "Notification",
+        "MessageId": str(uuid.uuid5(uuid.NAMESPACE_OID, task.token)),
+        "TopicArn": "arn:aws:sns:us-east-1:123456789012:bench-input",
+        "Message": message,
+        "Timestamp": "2026-11-20T12:00:00.000Z",
+        "SignatureVersion": "1",
+    }
+    # Its topic traces, and its own agent cannot do without the header.
+    return Letter(
+        body=json.dumps(body), trace="Root=1-65f0a1b2-0123456789abcdef01234567;Parent=0123456789abcdef;Sampled=0"
+    )
+
+
 FORMATS = {
     "own": MessageFormat(table_key="task_id", write=write_own),
     "predecessor": MessageFormat(table_key="taskId", write=write_predecessor),
+    "eks": MessageFormat(table_key="task_id", write=write_eks),
 }

@@ -122,7 +122,10 @@ class World:
             if letter.item:
                 item = {name: {"S": value} for name, value in letter.item.items()}
                 self._dynamodb.put_item(TableName=TABLE, Item=item)
-            self._sqs.send_message(QueueUrl=self._own_url(QUEUE), MessageBody=letter.body)
+            traced = {"AWSTraceHeader": {"DataType": "String", "StringValue": letter.trace}} if letter.trace else {}
+            self._sqs.send_message(
+                QueueUrl=self._own_url(QUEUE), MessageBody=letter.body, MessageSystemAttributes=traced
+            )
 
     def queued(self) -> tuple[int, int]:
         """Return how many messages are visible and how many in flight."""

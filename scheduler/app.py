@@ -32,9 +32,9 @@ from scheduler.domain.destinations import Guard
 from scheduler.domain.errors import AccessDenied, ConfigError, Unavailable
 from scheduler.domain.keys import address
 from scheduler.domain.pace import MOST_AHEAD
-from scheduler.domain.ports import Engine
 from scheduler.domain.routing import Routes
 from scheduler.domain.skew import SkewBounds
+from scheduler.engines.build import build_engines
 from scheduler.guarded_http import GuardedHttp
 from scheduler.held import HeldTasks
 from scheduler.host import Host, Leaving, forever
@@ -44,6 +44,7 @@ from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
 from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, VisibilityKeeper
 from scheduler.loops.lane import Lane, is_served
 from scheduler.loops.prepare import ByteBudget, PrepareLoop
+from scheduler.loops.preview import PreviewLoop
 from scheduler.loops.receive import ReceiveLoop, Turns
 from scheduler.loops.render import RenderLoop
 from scheduler.notify.sns import SnsTopic
@@ -53,6 +54,7 @@ from scheduler.observe.metrics import Metrics
 from scheduler.sqs_consumer import SqsQueue, discover
 from scheduler.stop import StopSignal
 from scheduler.stores.images import S3ImageStore
+from scheduler.stores.inputs import build_inputs
 from scheduler.stores.tasks import DynamoTaskStore, discover_key_name
 from scheduler.supervisor_program import POLL_MARGIN_S
 from scheduler.task_processor import TaskProcessor, Terms
@@ -68,6 +70,7 @@ WEBHOOK_THREADS = 4
 """So that one receiver that keeps silent holds up a quarter of the others'."""
 LAST_WEBHOOKS_S = 5.0
 """What webhooks get at the stop, when everything else is done."""
+PREVIEW_PERIOD_S = 2.0
 PROGRESS_PERIOD_S = 2.0
 FACTS_PERIOD_S = 300.0
 """How often the queue is asked for its facts again, which shows how this host's clock stands."""
@@ -99,17 +102,20 @@ class _Threads:
             self.died(name)
 
     def join(self, group: str, until_left_s: Callable[[], float]) -> bool:
-        """Wait for a group; True when all its threads have ended."""
+        """Wait for a group; True when all its threads have ended. What is left may shrink meanwhile."""
         for thread in self.groups.get(group, []):
-            thread.join(until_left_s())
+            while thread.is_alive() and (left_s := until_left_s()) > 0:
+                thread.join(min(1.0, left_s))
         return not any(thread.is_alive() for thread in self.groups.get(group, []))
 
 
 class Scheduler:
     """One worker process. `run` returns its exit code."""
 
-    def __init__(self, settings: Settings, engines: Sequence[Engine]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._inputs = build_inputs(settings)
+        engines = build_engines(settings, self._inputs)
         self._clock = SystemClock()
         self._stop = StopSignal(self._clock)
         self._events: SimpleQueue[str | Leaving] = SimpleQueue()
@@ -131,7 +137,7 @@ class Scheduler:
             clock=self._clock,
             metrics=self._metrics,
             trouble=self._unfit,
-            on_leaving=self._events.put,
+            on_leaving=self._told_to_leave,
         )
         self._threads = _Threads(lambda name: self._events.put(f"died:{name}"))
         self._keepers_stop = threading.Event()
@@ -245,6 +251,7 @@ class Scheduler:
 
     def _start_work(self, clients: Clients, queues: Sequence[SqsQueue], key_name: str) -> None:
         self._lease_s = min(queue.lease_s for queue in queues)
+        self._inputs.use(clients.s3)
         tasks = self._task_store(clients, key_name)
         announcer = self._announcer(clients, tasks)
         processor = self._processor = self._task_processor(clients, queues, tasks, announcer)
@@ -301,12 +308,18 @@ class Scheduler:
     ) -> TaskProcessor:
         scheduler = self._settings.scheduler
         return TaskProcessor(
-            terms=Terms(lease_s=self._lease_s, max_runs=scheduler.max_runs, default_prefix=scheduler.default_prefix),
+            terms=Terms(
+                lease_s=self._lease_s,
+                max_runs=scheduler.max_runs,
+                default_prefix=scheduler.default_prefix,
+                max_body_bytes=self._settings.inputs.max_bytes,
+            ),
             held=self._held,
             tasks=tasks,
             images=S3ImageStore(clients.s3, self._settings.aws.s3_bucket),
             queues=queues,
             routes=self._routes,
+            inputs=self._inputs,
             is_up=partial(is_served, self._lanes),
             clock=self._clock,
             metrics=self._metrics,
@@ -330,7 +343,14 @@ class Scheduler:
         progress = ProgressLoop(self._lanes)
         look_again = partial(self._look_again, clients)
         self._threads.start("progress", partial(self._every, PROGRESS_PERIOD_S, progress.cycle, is_vital=False))
+        self._threads.start("preview", partial(self._show_previews, clients))
         self._threads.start("facts", partial(self._every, FACTS_PERIOD_S, look_again, is_vital=False))
+
+    def _show_previews(self, clients: Clients) -> None:
+        store = S3ImageStore(clients.s3, self._settings.aws.s3_bucket)
+        previews = PreviewLoop(self._lanes, store, default_prefix=self._settings.scheduler.default_prefix)
+        self._every(PREVIEW_PERIOD_S, previews.cycle, is_vital=False)
+        previews.clear()
 
     def _start_finishing(self, processor: TaskProcessor, announcer: Announcer, budget: ByteBudget) -> None:
         self._threads.start("delete", DeleteLoop(processor, self._stop).run)
@@ -415,9 +435,20 @@ class Scheduler:
 
     # stopping
 
+    def _told_to_leave(self, leaving: Leaving) -> None:
+        """Have the main thread stop the work, or, where it is at that, let it know that there is less time."""
+        if self._stop.is_set():
+            self._stop.hasten(self._grace_s(leaving))
+            self._interrupt_what_does_not_fit()
+        else:
+            self._events.put(leaving)
+
+    def _grace_s(self, leaving: Leaving) -> float:
+        return max(1.0, leaving.deadline_s - self._clock.now() - LAST_S)
+
     def _leave(self, leaving: Leaving) -> None:
         """Stop working before EC2 takes the instance, and wait for that: a restart would only begin work anew."""
-        self._shut_down(leaving.why, grace_s=max(1.0, leaving.deadline_s - self._clock.now() - LAST_S), is_last=True)
+        self._shut_down(leaving.why, grace_s=self._grace_s(leaving), is_last=True)
         self._host.left()
         log.warning("waiting_for_the_end", why=leaving.why)
 
@@ -474,6 +505,7 @@ class Scheduler:
         self._return_unstarted(processor)  # unless it was at that already when the stop began
         self._keepers_stop.set()
         threads.join("keep", lambda: min(5.0, stop.left_s()))
+        threads.join("preview", lambda: min(5.0, stop.left_s()))
         left = [held.task.task_id for held in self._held.all()]
         log.info("scheduler_stopped", left=left)
 

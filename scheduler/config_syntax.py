@@ -206,6 +206,11 @@ def optional(read: Callable[[str], str]) -> Callable[[str], str]:
     return lambda text: text and read(text)
 
 
+def absent_when_empty(value: object) -> object:
+    """Return None for an empty text, anything else as it is: for numbers that need not be given."""
+    return None if value == "" else value
+
+
 def steps(text: str | Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     """Read pairs ``MESSAGES:WORKERS``, separated by commas, each of more messages than the one before."""
     if not isinstance(text, str):

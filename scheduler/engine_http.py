@@ -95,7 +95,7 @@ class EngineHttp:
             pair = base64.b64encode(":".join(auth).encode()).decode("ascii")
             self.headers["Authorization"] = f"Basic {pair}"
         self._threads = threading.local()
-        self._posts: dict[tuple[str, str], requests.PreparedRequest] = {}
+        self._posts: dict[str, requests.PreparedRequest] = {}
 
     def post(
         self,
@@ -177,13 +177,12 @@ class EngineHttp:
 
     def _prepared(self, path: str, body: bytes, content_type: str) -> requests.PreparedRequest:
         """Return the request; all but its body is made once for each path."""
-        known = self._posts.get((path, content_type))
+        known = self._posts.get(path)
         if known is None:
-            headers = self.headers | {"Content-Type": content_type}
-            known = requests.Request("POST", self.base_url + path, headers=headers).prepare()
-            self._posts[path, content_type] = known
+            known = self._posts[path] = requests.Request("POST", self.base_url + path, headers=self.headers).prepare()
         request = known.copy()
         request.body = body
+        request.headers["Content-Type"] = content_type
         request.headers["Content-Length"] = str(len(body))
         return request
 

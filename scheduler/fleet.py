@@ -49,7 +49,7 @@ def look(parts: FleetParts) -> FleetReport:
     state = parts.state
     return report(
         parts.fleet.describe(),
-        state.workers(),
+        state.registry(),
         parts.backlog.counts(),
         name=parts.fleet.name,
         book=state.book(),
@@ -58,8 +58,11 @@ def look(parts: FleetParts) -> FleetReport:
     )
 
 
-def open_fleet(settings: Settings, *, host: str) -> FleetParts:
-    """Return the parts. Raises Unavailable, and ConfigError when no fleet is configured."""
+def open_fleet(settings: Settings, *, host: str, publishes: bool = True) -> FleetParts:
+    """Return the parts; without `publishes` this host's settings are followed here and nowhere else.
+
+    Raises Unavailable, and ConfigError when no fleet is configured.
+    """
     section, aws = settings.autoscaling, settings.aws
     if not section.fleet_id:
         raise ConfigError(["[autoscaling] fleet_id is missing: say which fleet is meant"])
@@ -73,7 +76,7 @@ def open_fleet(settings: Settings, *, host: str) -> FleetParts:
         state=state,
         fleet=build_fleet(section.fleet, section.fleet_id, region=aws.aws_region, clock=clock),
         backlog=SqsBacklog(clients.sqs, urls),
-        watch=SettingsWatch(settings, os.environ, host=host, state=state),
+        watch=SettingsWatch(settings, os.environ, host=host, state=state, publishes=publishes),
     )
 
 

@@ -7,6 +7,7 @@ therefore cannot look a name up again, follow a redirect, use a proxy, or send a
 from __future__ import annotations
 
 import io
+import re
 import socket
 import ssl
 import threading
@@ -29,6 +30,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 421, 425, 429})
 """The statuses below 500 that say nothing about the address."""
 _HEADERS = {"User-Agent": "sd-scheduler", "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 Resolve = Callable[[str, int, float], Sequence[str]]
@@ -119,15 +121,16 @@ class GuardedHttp:
                 connection.request(
                     method, where.target, body, {"Host": where.authority} | _HEADERS | dict(headers or {})
                 )
-                yield connection.getresponse()
+                answer = connection.getresponse()
+                if bounded.has_ended:  # the client takes the end of the connection for that of the headers
+                    raise ConnectionError("within the headers")
+                yield answer
         except TimeoutError as error:
             raise NoAnswer(f"{shown(address)} was not done within {deadline.within_s:g} s") from error
         except (OSError, IncompleteRead) as error:
             raise NoAnswer(f"the connection to {shown(address)} broke off: {_words(error)}") from error
-        except HTTPException as error:
-            raise BadAnswer(
-                f"what {shown(address)} answers is not HTTP: {type(error).__name__} {error!s:.100}"
-            ) from error
+        except HTTPException as error:  # its words are the server's, which are nobody's to see
+            raise BadAnswer(f"what {shown(address)} answers is not HTTP ({type(error).__name__})") from error
 
     def _connected(self, where: WebAddress, deadline: Deadline) -> socket.socket:
         """Resolve once, judge every address, and connect to one of just these."""
@@ -197,7 +200,12 @@ class _BoundedSocket:
     def __init__(self, sock: socket.socket, deadline: Deadline, max_bytes: int) -> None:
         self._sock = sock
         self._deadline = deadline
-        self._reader = io.BufferedReader(_BoundedReader(sock, deadline, max_bytes))
+        self._raw = _BoundedReader(sock, deadline, max_bytes)
+        self._reader = io.BufferedReader(self._raw)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._raw.has_ended
 
     def sendall(self, data: bytes) -> None:
         self._sock.settimeout(self._deadline.left_s())
@@ -217,6 +225,7 @@ class _BoundedReader(io.RawIOBase):
         self._sock = sock
         self._deadline = deadline
         self._max_bytes = self._left = max_bytes
+        self.has_ended = False
 
     def readable(self) -> bool:
         return True
@@ -224,6 +233,7 @@ class _BoundedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         self._sock.settimeout(self._deadline.left_s())
         count = self._sock.recv_into(buffer)
+        self.has_ended = count == 0
         self._left -= count
         if self._left < 0:
             raise BadAnswer(f"an answer of more than {self._max_bytes} bytes, headers included")
@@ -258,8 +268,11 @@ def _target(answer: HTTPResponse, address: str) -> str:
         raise BadAnswer(f"{shown(address)} redirects to nowhere")
     if any(character < " " or character in "\x7f\\" for character in location):
         raise Forbidden(f"{shown(address)} redirects to an address with a control character or a backslash in it")
-    try:  # headers are read as Latin-1; what is not ASCII goes on as the bytes that it was
-        return urljoin(address, quote(location.encode("latin-1"), safe=_PRINTABLE))
+    location = quote(location.encode("latin-1"), safe=_PRINTABLE)  # the bytes as they came, said in ASCII
+    if _SCHEME.match(location):  # urljoin would find a host for one that has none
+        return location
+    try:
+        return urljoin(address, location)
     except ValueError as error:
         raise Forbidden(f"{shown(address)} redirects to something that is no address") from error
 

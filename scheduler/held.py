@@ -66,6 +66,10 @@ class Held:
     claim: Claim | None = None
     run: PreparedRun | None = None
     progress: Progress | None = None
+    preview_key: str | None = None
+    """Where its picture in the making lies, once one was shown."""
+    job_id: str | None = None
+    """By what the engine can be asked for the run, where it gives runs names."""
     wanted: str | None = None
     """The checkpoint that the task names, by whatever name."""
     is_lost: bool = False

@@ -28,7 +28,7 @@ from scheduler.domain.cost import gpu_cost_usd
 from scheduler.domain.errors import ConfigError, Unavailable
 from scheduler.domain.ports import Clock
 from scheduler.drain.notices import Kind, Notice
-from scheduler.drain.plan import plan
+from scheduler.drain.plan import first_to_bind
 from scheduler.drain.watch import Watcher
 from scheduler.fleet import FleetParts, make_leader, open_fleet
 from scheduler.held import UNSTARTED, Held, HeldTasks
@@ -77,7 +77,7 @@ class OneDaemon:
 class Host:
     """What of this host concerns its fleet. The loops are `watch`, `belong` and `lead`; each runs until `stopped`.
 
-    `on_leaving` is called once, when EC2 is about to take the instance.
+    `on_leaving` is called when EC2 is about to take the instance, and again when it will take it sooner than was told.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class Host:
         self._lock: OneDaemon | None = None
         self._leaving: Leaving | None = None
         self._ready_s: float | None = None
+        self._has_worked = False
         self._led_s = clock.monotonic()
         self._empty_since_s = clock.monotonic()
         self._ill_since_s: float | None = None
@@ -191,8 +192,10 @@ class Host:
         """Report to the registry and obey it."""
         if self._member is None:
             return float("inf")
-        self._note_readiness()
-        return self._member.cycle()
+        try:
+            return self._member.cycle()
+        finally:  # whatever is found out about this host, the fleet hears of it first
+            self._note_readiness()
 
     def lead(self) -> float:
         """Contend for the lead, and lead."""
@@ -223,8 +226,8 @@ class Host:
         fleet = self._metrics.fleet
         fleet.led(figures, events=events, is_held=bool(book.hold), passed_s=passed_s)
         fleet.saw(
-            is_modifying=outcome.is_modifying,
-            drains_s=outcome.drains_s,
+            is_modifying=outcome.look.is_modifying,
+            drains_s=outcome.look.drains_s,
             failed_steps=outcome.failed_steps,
             passed_s=passed_s,
         )
@@ -253,7 +256,7 @@ class Host:
     def _noticed(self, notice: Notice) -> None:
         """Nothing more is to be received from this moment on, should it be one that ends the work."""
         self._metrics.fleet.notices.labels(notice.kind.value).inc()
-        if plan([notice], now_s=self._clock.now(), remaining_s=None).leaves:
+        if first_to_bind([notice], now_s=self._clock.now()):
             self._intake.shut("notice", notice.detail)
 
     def _ask_the_group_to_wait(self, watcher: Watcher) -> None:
@@ -274,16 +277,16 @@ class Host:
             watcher.postpone(told.id, min(told.at_s + most_s, needed_s))
 
     def _consider(self, watcher: Watcher) -> None:
-        if self._leaving is not None:
+        found = first_to_bind(watcher.notices, now_s=self._clock.now())
+        if found is None:
             return
-        what = plan(watcher.notices, now_s=self._clock.now(), remaining_s=None)
-        if not what.leaves:
+        deadline_s, notice = found
+        if self._leaving is not None and deadline_s >= self._leaving.deadline_s:
             return
-        deadlines = [notice.deadline_s for notice in watcher.notices if notice.deadline_s is not None]
-        self._leaving = Leaving(why=what.why, deadline_s=min(deadlines))
-        self._intake.shut("notice", what.why)
+        self._leaving = Leaving(why=notice.detail, deadline_s=deadline_s)
+        self._intake.shut("notice", notice.detail)
         if self._member is not None:
-            self._member.leave(what.why, replace=True)
+            self._member.leave(notice.detail, replace=True)
         self._on_leaving(self._leaving)
 
     def close(self) -> None:
@@ -306,6 +309,7 @@ class Host:
         """Know since when work is possible here; ask to go when it has not been for too long."""
         if any(lane.is_ready for lane in self._lanes):
             self._ready_s = self._ready_s or self._clock.now()
+            self._has_worked = True
         if self._member is None or self._parts is None:
             return
         if self._ready_s is None and self._member.worker is not None:
@@ -320,8 +324,8 @@ class Host:
             return
         self._ill_since_s = now_s if self._ill_since_s is None else self._ill_since_s
         ill_s = now_s - self._ill_since_s
-        if self._ready_s is None:
-            return  # it has never worked: whoever leads knows how long a boot may take
+        if not self._has_worked:
+            return  # it has never worked since it was started: whoever leads knows how long a boot may take
         if self._parts.fleet.replaces and ill_s >= UNHEALTHY_S:
             self._ask_to_go(self._member, why, replace=True)
         elif not self._parts.fleet.replaces and 0 < self._stuck_s <= ill_s:
@@ -347,7 +351,10 @@ class Host:
     def _is_empty(self) -> bool:
         """Tell whether nothing is held but what engines will never let go of, or never begin."""
         stuck = self._stuck()
-        return len(stuck) == len(self._lanes) or all(held in stuck for held in self._held.all())
+        left = [held for held in self._held.all() if held not in stuck]
+        if len(stuck) == len(self._lanes):
+            left = [held for held in left if held.state not in UNSTARTED]
+        return not left
 
     def _report(self) -> Report:
         held, tally, now_s = self._held.all(), self._held.tally, self._clock.monotonic()
@@ -364,6 +371,7 @@ class Host:
             busy_s=round(tally.busy_s, 1),
             service_s=self._held.pace.mean_s,
             idle_s=round(now_s - self._empty_since_s, 1),
+            deadline_s=self._settings.scheduler.task_deadline_s,
             waited_s=round(tally.waited_s, 1),
             ready_s=self._ready_s,
             settings_no=self._parts.watch.settings_no if self._parts else 0,

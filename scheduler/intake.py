@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 
 class Intake:
@@ -13,51 +14,48 @@ class Intake:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._reasons: dict[str, str] = {}
         self._under_way = 0
+        self._looks: list[Callable[[], str]] = []
+
+    def watch(self, look: Callable[[], str]) -> None:
+        """Ask `look` too, each time, why the door is to be shut; empty when it may be open."""
+        self._looks.append(look)
 
     def begin(self) -> bool:
         """Enter to receive; False while it is shut. Whoever got True calls `end`."""
-        with self._changed:
-            if self._reasons:
+        with self._lock:
+            if self._reasons or any(look() for look in self._looks):
                 return False
             self._under_way += 1
             return True
 
     def end(self) -> None:
         """Leave: what was received is held by now."""
-        with self._changed:
+        with self._lock:
             self._under_way -= 1
-            self._changed.notify_all()
 
     def shut(self, name: str, why: str) -> bool:
         """Let nothing more in, for the reason `name`; True if that is news."""
-        with self._changed:
+        with self._lock:
             is_news = name not in self._reasons
             self._reasons[name] = why
             return is_news
 
     def open(self, name: str) -> bool:
         """Drop the reason `name`; True if it was one."""
-        with self._changed:
-            was = self._reasons.pop(name, None) is not None
-            self._changed.notify_all()
-            return was
+        with self._lock:
+            return self._reasons.pop(name, None) is not None
 
     @property
     def why(self) -> str:
         """Why nothing is taken; empty while it is open."""
-        with self._changed:
-            return "; ".join(self._reasons.values())
+        with self._lock:
+            return "; ".join(filter(None, [*self._reasons.values(), *(look() for look in self._looks)]))
 
     @property
     def is_quiet(self) -> bool:
         """Whether no receive is under way."""
-        with self._changed:
+        with self._lock:
             return self._under_way == 0
-
-    def wait_open(self, timeout_s: float) -> bool:
-        """Wait at most so long until it is open; tell whether it is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._reasons, timeout_s)

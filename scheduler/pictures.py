@@ -23,6 +23,10 @@ class BadImage(Exception):
     """The bytes are no picture that can be used; the message says why."""
 
 
+class TooManyPixels(BadImage):
+    """The picture may be whole, but is larger than is looked into."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A file format by its names: Pillow's, the web's, the file system's."""
@@ -87,7 +91,7 @@ def sniff(data: bytes) -> Kind | None:
 
 
 def inspect(data: bytes, *, max_pixels: int, thorough: bool) -> Inspected:
-    """Return what `data` is, having looked at its size before any pixel is decoded. Raises BadImage.
+    """Return what `data` is, having looked at its size before any pixel is decoded. Raises BadImage, TooManyPixels.
 
     A PNG carries checksums, which are read through. Other formats carry none: `thorough` decodes them to find
     out whether they are whole.
@@ -100,7 +104,7 @@ def inspect(data: bytes, *, max_pixels: int, thorough: bool) -> Inspected:
         picture = _open(data, kind)
     width, height = picture.size
     if width * height > max_pixels:
-        raise BadImage(f"{width} x {height} pixels, more than max_pixels ({max_pixels})")
+        raise TooManyPixels(f"{width} x {height} pixels, more than max_pixels ({max_pixels})")
     with _translated(kind), picture:
         if kind is PNG:
             picture.verify()
@@ -121,6 +125,19 @@ def proved(data: bytes, *, max_pixels: int, seed: int | None) -> EngineImage:
         seed=seed,
         all_black=is_all_black(data, seen),
     )
+
+
+def small_jpeg(data: bytes, *, max_side: int) -> bytes:
+    """Return a picture as a JPEG of at most `max_side` pixels a side. Raises BadImage."""
+    kind = sniff(data)
+    if kind is None:
+        raise BadImage("not a picture of a known kind")
+    out = io.BytesIO()
+    with _translated(kind), _open(data, kind) as picture:
+        picture.draft("RGB", (max_side, max_side))
+        picture.thumbnail((max_side, max_side))
+        picture.convert("RGB").save(out, "JPEG", quality=80)
+    return out.getvalue()
 
 
 def black_warning(number: int) -> str:

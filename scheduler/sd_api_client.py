@@ -55,9 +55,9 @@ class SdApiClient:
         """Return the noise schedules, each with `name`, `label` and `aliases`; older builds have no such route."""
         return _objects(self._get("schedulers"), "schedulers")
 
-    def progress(self) -> dict[str, Any]:
-        """Return what the engine does now, without the picture in the making; it does not say for whom."""
-        path = "progress?skip_current_image=true"
+    def progress(self, *, with_picture: bool = False) -> dict[str, Any]:
+        """Return what the engine does now, and on request the picture in the making; it does not say for whom."""
+        path = f"progress?skip_current_image={str(not with_picture).lower()}"
         return _object(self._get(path, timeout_s=min(PROGRESS_TIMEOUT_S, self._http.read_timeout_s)), "progress")
 
     def memory(self) -> dict[str, Any]:

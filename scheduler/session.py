@@ -11,6 +11,7 @@ from scheduler.aws.errors import translated
 from scheduler.config import Settings
 from scheduler.domain import keys
 from scheduler.domain.clock import SystemClock
+from scheduler.domain.destinations import S3Address
 from scheduler.domain.skew import SkewBounds
 from scheduler.sqs_consumer import discover
 from scheduler.stores.tasks import DynamoTaskStore, discover_key_name
@@ -20,13 +21,14 @@ from scheduler.stores.tasks import DynamoTaskStore, discover_key_name
 class Session:
     """`send` puts a message into the queue of the highest priority; `address` is where an image's key is found.
 
-    `fetch` returns the bytes under an image's key, and raises Unavailable.
+    `bucket` holds the images; `fetch` returns the bytes of an object, by bucket and key, and raises Unavailable.
     """
 
     records: DynamoTaskStore
     send: Callable[[str], None]
     address: Callable[[str], str]
-    fetch: Callable[[str], bytes]
+    fetch: Callable[[S3Address], bytes]
+    bucket: str
 
 
 def open_session(settings: Settings) -> Session:
@@ -43,10 +45,10 @@ def open_session(settings: Settings) -> Session:
         with translated(f"sending to {facts.url}"):
             clients.sqs.send_message(QueueUrl=facts.url, MessageBody=body)
 
-    def fetch(key: str) -> bytes:
+    def fetch(wanted: S3Address) -> bytes:
         with (
-            translated(f"fetching s3://{aws.s3_bucket}/{key}"),
-            clients.s3.get_object(Bucket=aws.s3_bucket, Key=key)["Body"] as body,
+            translated(f"fetching s3://{wanted.bucket}/{wanted.key}"),
+            clients.s3.get_object(Bucket=wanted.bucket, Key=wanted.key)["Body"] as body,
         ):
             return body.read()
 
@@ -61,4 +63,4 @@ def open_session(settings: Settings) -> Session:
         max_runs=settings.scheduler.max_runs,
         record_ttl_days=settings.scheduler.record_ttl_days,
     )
-    return Session(records, send, address, fetch)
+    return Session(records, send, address, fetch, aws.s3_bucket)

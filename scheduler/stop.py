@@ -30,6 +30,13 @@ class StopSignal:
             self.work_until_s = self.deadline_s - min(15.0, grace_s * self.SETTLE_SHARE)
             self._event.set()
 
+    def hasten(self, grace_s: float) -> None:
+        """Leave no more than `grace_s` seconds from now; it never leaves more than before."""
+        deadline_s = self._clock.monotonic() + grace_s
+        if deadline_s < self.deadline_s:
+            self.deadline_s = deadline_s
+            self.work_until_s = min(self.work_until_s, deadline_s - min(15.0, grace_s * self.SETTLE_SHARE))
+
     def is_set(self) -> bool:
         """Tell whether we are stopping."""
         return self._event.is_set()

@@ -31,7 +31,7 @@ from scheduler.domain.errors import (
     Unstorable,
 )
 from scheduler.domain.keys import image_key, images_key
-from scheduler.domain.ports import Clock, ImageStore, MessageQueue, Output, TaskStore
+from scheduler.domain.ports import Clock, ImageStore, Inputs, MessageQueue, Output, TaskStore
 from scheduler.domain.retry import FIRST_LACKING_S, Fail, backoff_s, decide
 from scheduler.domain.routing import Routes
 from scheduler.domain.surprises import Surprises
@@ -68,6 +68,8 @@ class Terms:
     lease_s: int
     max_runs: int
     default_prefix: str
+    max_body_bytes: int
+    """Of a body that its message only points to."""
 
 
 class TaskProcessor:
@@ -82,6 +84,7 @@ class TaskProcessor:
         images: ImageStore,
         queues: Sequence[MessageQueue],
         routes: Routes,
+        inputs: Inputs,
         clock: Clock,
         metrics: Metrics,
         stop: StopSignal,
@@ -99,6 +102,7 @@ class TaskProcessor:
         self._images = images
         self._queues = queues
         self._routes = routes
+        self._inputs = inputs
         self._is_up = is_up
         self._announces = announces
         self._clock = clock
@@ -138,11 +142,9 @@ class TaskProcessor:
             return
         for message in messages:
             with self._admitting(message, refused):
-                found = recognise(message.body)
+                found = self._recognise(message)
                 if isinstance(found, Task):
                     self._take_in(found, message)
-                elif isinstance(found, Pointer):
-                    raise Rejected(f"the body lies in {found.address}, where no reader is given", field="body")
                 elif not self._held.join(found, message):
                     references.append((found, message))
         try:
@@ -152,6 +154,21 @@ class TaskProcessor:
             for message, why in refused:  # last, for what is held already is kept hidden meanwhile
                 self.refuse(message, why)
 
+    def _recognise(self, message: Message) -> Task | str:
+        """Return what a body means, fetched first where the message only says where it lies."""
+        found = recognise(message.body)
+        if not isinstance(found, Pointer):
+            return found
+        data = self._inputs.read(found.address, field="body", max_bytes=self._terms.max_body_bytes)
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            raise Rejected(f"{found.address} holds no text: {error}", field="body") from error
+        fetched = recognise(text, fetched_by=found)
+        if isinstance(fetched, Pointer):
+            raise TypeError("a pointer was recognised behind a pointer")
+        return fetched
+
     @contextmanager
     def _admitting(self, message: Message, refused: list[tuple[Message, Rejected]]) -> Iterator[None]:
         """Stand around the admission of one message: whatever is wrong with it must not hold up those beside it."""
@@ -159,6 +176,12 @@ class TaskProcessor:
             yield
         except Rejected as error:
             refused.append((message, error))
+        except (Transient, Unavailable) as error:
+            log.warning("body_not_fetched", message_id=message.message_id, error=str(error))
+            if isinstance(error, Transient) and message.receive_count >= MOST_LACKING:
+                refused.append((message, Rejected(f"{error} ({message.receive_count} times)", field="body")))
+            else:
+                self._put_back([message], backoff_s(message.receive_count), reason="body")
         except Exception as error:
             if self._surprises.add(message.message_id):
                 raise
@@ -271,10 +294,21 @@ class TaskProcessor:
         if isinstance(answer, Refused):
             self._refused(held, answer, message)
             return False
-        held.claim, held.renewed_s = answer, sent_s
+        held.claim, held.renewed_s, held.job_id = answer, sent_s, None
         if held.task.format.is_eks:
             held.ran_for = message.identity
         return True
+
+    def note_job(self, held: Held) -> None:
+        """Have the record tell at once which job of the engine is at the task; when AWS fails, the next renewal does."""
+        if held.claim is None:
+            return
+        try:
+            self._tasks.renew(held.claim, lease_s=self._terms.lease_s, progress=held.progress, job_id=held.job_id)
+        except LeaseLost:
+            held.is_lost = True
+        except Unavailable as error:
+            log.warning("job_not_noted", task_id=held.task.task_id, job_id=held.job_id, error=str(error))
 
     def _refused(self, held: Held, refused: Refused, message: Message) -> None:
         task_id, record = held.task.task_id, refused.record or {}
@@ -358,6 +392,7 @@ class TaskProcessor:
                 checkpoint=output.checkpoint,
                 sampler=output.sampler,
                 warnings=output.warnings,
+                result_s3_uri=next(iter(output.result_uris), None),
                 gpu_cost_usd=self._cost(held.generate_ms / 1000),
             )
             self._complete(held, claim, result)

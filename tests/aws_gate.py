@@ -16,6 +16,7 @@ S3_ACTIONS = {
     ("HEAD", True): "s3:GetObject",
     ("GET", True): "s3:GetObject",
     ("PUT", True): "s3:PutObject",
+    ("DELETE", True): "s3:DeleteObject",
     ("HEAD", False): "s3:ListBucket",
     ("PUT", False): "s3:CreateBucket",
 }
@@ -98,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._pass_on(headers, body)
 
-    do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815 - named by http.server
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815 - named by http.server
 
     def _pass_on(self, headers: Mapping[str, str], body: bytes) -> None:
         connection = http.client.HTTPConnection(self.upstream_host, timeout=10)

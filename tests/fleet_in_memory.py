@@ -270,7 +270,7 @@ class World:
         self._seen_counts = QueueCounts(visible=0, delayed=0, in_flight=0)
         self._counted_s = float("-inf")
         if has_outsider:
-            self.outsider = self._new_leader("cron", None, looks_once=True)
+            self.outsider = self.new_leader("cron", None, looks_once=True)
             self.after(1.0, self._outsider_ticks)
 
     # time
@@ -394,7 +394,7 @@ class World:
             is_empty=lambda: host.task is None,
             clock=self.clock,
         )
-        host.leader = self._new_leader(host.instance_id, host)
+        host.leader = self.new_leader(host.instance_id, host)
         starts = host.starts
         self.after(0.0, lambda: self._cycle(host, starts))
         self.after(self.random.uniform(0, TICK_S), lambda: self._tick(host, starts))
@@ -443,7 +443,7 @@ class World:
 
     # loops
 
-    def _new_leader(self, name: str, host: Host | None, *, looks_once: bool = False) -> Leader:
+    def new_leader(self, name: str, host: Host | None, *, looks_once: bool = False) -> Leader:
         def terms() -> Terms:
             return Terms(policy=self.policy, bounds=self.bounds)
 

@@ -14,6 +14,7 @@ from fakes import (
     FakeClock,
     FakeEngine,
     FakeImageStore,
+    FakeInputs,
     FakeQueue,
     FakeTaskStore,
     FakeTopic,
@@ -198,6 +199,7 @@ class Worker:
             _make_patient(waited_for, clock)
         self.budget = PatientBudget(memory_bytes, clock)
         routes = Routes(self.engines)
+        self.inputs = FakeInputs()
         self.lanes = [Lane(each, self.held, clock, is_for=partial(routes.leads_to, each)) for each in self.engines]
         self.lane = self.lanes[0]
         for lane in self.lanes:
@@ -220,11 +222,12 @@ class Worker:
         )
         common: dict[str, Any] = {"held": self.held, "clock": clock}
         self.processor = TaskProcessor(
-            terms=Terms(lease_s=lease_s, max_runs=max_runs, default_prefix="tasks"),
+            terms=Terms(lease_s=lease_s, max_runs=max_runs, default_prefix="tasks", max_body_bytes=MiB),
             tasks=records,
             images=stored,
             queues=ports,
             routes=routes,
+            inputs=self.inputs,
             is_up=partial(is_served, self.lanes),
             metrics=self.metrics,
             stop=self.stop,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from scheduler.autoscale.fleets.port import FleetView, Life, Member
@@ -41,29 +41,43 @@ class Census:
     """Launched longer ago than a boot may take, and no word from them for as long as there has been a registry."""
     stillborn: tuple[Worker, ...] = ()
     """Their engine did not get ready within the boot's grace."""
+    unreadable: tuple[Member, ...] = ()
+    """Their record makes no sense. Nothing is known of them, so nothing is done to them."""
     strangers: tuple[Worker, ...] = ()
     """They report to this registry, and are no members of the fleet."""
 
     @property
     def alive(self) -> int:
         """Return how many members EC2 has that are not on their way out in its own eyes."""
-        groups = (self.serving, self.unready, self.booting, self.silent, self.leaving, self.ending, self.unreported)
-        return sum(len(group) for group in groups)
+        workers = (self.serving, self.unready, self.silent, self.leaving, self.ending)
+        members = (self.booting, self.unreported, self.unreadable)
+        return sum(map(len, (*workers, *members)))
 
     @property
     def is_table_suspect(self) -> bool:
         """Whether so many are silent, more than one and over a fifth, that it is rather the table that is sick."""
+        return self.is_suspect_by(len(self.silent))
+
+    def is_suspect_by(self, silent: int) -> bool:
+        """Tell whether so many silent ones speak against the table."""
         reporting = len(self.serving) + len(self.unready) + len(self.silent)
-        return len(self.silent) > max(1, reporting * MOST_SILENT)
+        return silent > max(1, reporting * MOST_SILENT)
 
 
 def take(
-    view: FleetView, workers: Iterable[Worker], silent_s: Mapping[str, float], *, began_s: float = 0.0, now_s: float
+    view: FleetView,
+    workers: Iterable[Worker],
+    silent_s: Mapping[str, float],
+    *,
+    unreadable: Collection[str] = (),
+    began_s: float = 0.0,
+    now_s: float,
 ) -> Census:
     """Put together what EC2 and the registry show.
 
     `silent_s` tells for each instance how long its heartbeat has not changed, counted by the leader between its own
-    successful reads, so that no clock but its own is in it. `began_s` is when the registry began.
+    successful reads, so that no clock but its own is in it. `unreadable` are instances whose record is there and makes no
+    sense. `began_s` is when the registry began.
     """
     found: dict[str, list[Worker]] = {}
     members = {member.instance_id: member for member in view.members}
@@ -75,20 +89,20 @@ def take(
         found.setdefault(place, []).append(worker)
         if place == "unready" and member is not None and now_s - _begun_s(worker, member) > BOOT_GRACE_S:
             found.setdefault("stillborn", []).append(worker)
-    unknown = [
-        member for member in view.members if member.life is not Life.ENDING and member.instance_id not in records
-    ]
+    strange = [one for one in view.members if one.life is not Life.ENDING and one.instance_id not in records]
+    unknown = [member for member in strange if member.instance_id not in unreadable]
     is_late = {one.instance_id: now_s - max(one.launched_s, began_s) > BOOT_GRACE_S for one in unknown}
     return Census(
         booting=tuple(member for member in unknown if not is_late[member.instance_id]),
         unreported=tuple(member for member in unknown if is_late[member.instance_id]),
+        unreadable=tuple(member for member in strange if member.instance_id in unreadable),
         **{place: tuple(who) for place, who in found.items()},
     )
 
 
 def _place(worker: Worker, member: Member | None, *, is_silent: bool, now_s: float) -> str:
     if member is None:
-        is_listed = now_s - worker.registered_s > LISTED_AFTER_S
+        is_listed = abs(now_s - worker.registered_s) > LISTED_AFTER_S  # its clock may be wrong
         if is_listed and (is_silent or worker.state is State.TERM):
             return "ended"
         if is_listed:

@@ -34,6 +34,7 @@ class CapacityKeeper:
             if self._clock.monotonic() - self._looked_s < EVERY_S:
                 return None
             outcome = self._leader.tick(sent=self._sent)
-            self._looked_s = self._clock.monotonic()
-            self._sent = 0
+            if not outcome.leads or not outcome.look.is_blind:  # else the next call looks, and counts these too
+                self._looked_s = self._clock.monotonic()
+                self._sent = 0
             return outcome

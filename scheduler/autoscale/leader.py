@@ -11,10 +11,9 @@ import structlog
 from scheduler.autoscale import census, plan, survey
 from scheduler.autoscale.book import ACT_WITHIN_S, BUSY_TICK_S, LEASE_S, ONCE_LEASE_S, TICK_S, Book
 from scheduler.autoscale.fleets.port import Condition, Fleet, FleetView
-from scheduler.autoscale.plan import Facts, Plan
 from scheduler.autoscale.ports import Backlog, FleetState
-from scheduler.autoscale.protocol import Worker
-from scheduler.autoscale.snapshot import Policy
+from scheduler.autoscale.snapshot import Decision, Policy, Snapshot
+from scheduler.autoscale.steps import Facts, Plan
 from scheduler.domain.errors import Unavailable
 from scheduler.domain.ports import Clock
 
@@ -31,16 +30,24 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one tick saw beside what the policy is told; `is_blind` when not everything could be read."""
+
+    is_blind: bool = True
+    is_modifying: bool = False
+    """Whether a change of the fleet's target was under way."""
+    drains_s: tuple[float, ...] = ()
+    """How long those took to consent who did so since the last look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What one tick came to: who leads, the book as it stands, and what was, or would be, done."""
 
     leads: bool
     book: Book | None
     plan: Plan | None = None
-    is_modifying: bool = False
-    """Whether a change of the fleet's target was under way."""
-    drains_s: tuple[float, ...] = ()
-    """How long those took to consent who did so since the last tick."""
+    look: Look = Look()
     failed_steps: tuple[str, ...] = ()
     """Steps of the plan that were not carried out."""
 
@@ -58,7 +65,7 @@ class Outcome:
 class Leader:
     """One contender for the lead. Not safe for threads: one loop calls `tick`.
 
-    Nothing is carried from tick to tick but how long others' marks have not changed, by this host's own clock.
+    What decides stands in the decision item, so that it makes no difference who leads, or how often that changes.
     """
 
     def __init__(
@@ -88,11 +95,6 @@ class Leader:
         self._wrote: int | None = None
         self._growth = survey.Growth()
         self._drains = survey.Drains()
-        self._is_modifying = False
-        self._drains_s: tuple[float, ...] = ()
-        self._beats: dict[str, tuple[str, int, float]] = {}
-        """For each worker its boot, its last heartbeat, and how long that has not changed over our own reads."""
-        self._read_s: float | None = None
 
     def tick(self, *, sent: int = 0) -> Outcome:
         """Look, and if the lead is ours decide and act. `sent` counts messages sent a moment ago.
@@ -102,12 +104,14 @@ class Leader:
         book = self._state.book()
         if book is not None and self._acts and not self._may_lead(book):
             return Outcome(leads=False, book=book)
+        if self._wrote is None:  # others may have counted meanwhile what we would count again
+            self._growth, self._drains = survey.Growth(), survey.Drains()
         seen = None if book is None else book.version
         before = book or Book(began_s=self._clock.now())
-        drawn = self._draw(before, sent=sent)
+        drawn, look = self._draw(before, sent=sent)
         drawn.book = replace(drawn.book, version=before.version + 1, leader=self._name, written_s=self._clock.now())
         if not self._acts:
-            return Outcome(leads=True, book=drawn.book, plan=drawn)
+            return Outcome(leads=True, book=drawn.book, plan=drawn, look=look)
         sent_s = self._clock.monotonic()
         if not self._state.write_book(drawn.book, seen=seen):
             self._wrote = None
@@ -116,14 +120,7 @@ class Leader:
             log.info("leading_the_fleet", after=before.leader, version=drawn.book.version)
         self._wrote = drawn.book.version
         failed = tuple(self._act(drawn, sent_s))
-        return Outcome(
-            leads=True,
-            book=drawn.book,
-            plan=drawn,
-            is_modifying=self._is_modifying,
-            drains_s=self._drains_s,
-            failed_steps=failed,
-        )
+        return Outcome(leads=True, book=drawn.book, plan=drawn, look=look, failed_steps=failed)
 
     def resign(self) -> None:
         """Let the next one lead without waiting for our lease to run out. Raises Unavailable."""
@@ -142,31 +139,35 @@ class Leader:
         if self._version_seen is None or self._version_seen[0] != book.version:
             self._version_seen = (book.version, now_s)
         if self._looks_once:
-            return self._clock.now() - book.written_s >= ONCE_LEASE_S
+            return abs(self._clock.now() - book.written_s) >= ONCE_LEASE_S
         return now_s - self._version_seen[1] >= LEASE_S
 
     # deciding
 
-    def _draw(self, before: Book, *, sent: int) -> Plan:
+    def _draw(self, before: Book, *, sent: int) -> tuple[Plan, Look]:
         """Return what to do, with the book that says why; a hold when something cannot be read."""
         now_s = self._clock.now()
+        before = before.not_ahead_of(now_s)
         try:
             counts = self._backlog.counts()
-            workers = list(self._state.workers())
+            registry = self._state.registry()
             view = self._fleet.describe()
             pause = self._state.pause()
             terms = self._terms()
         except Unavailable as error:
-            self._read_s = None
-            return Plan(book=replace(before, hold=f"not everything could be read: {error.message}", reasons=()))
-        self._is_modifying = view.condition is Condition.MODIFYING
-        self._drains_s = self._drains.ended(workers)
-        silent_s = self._listen(workers)
-        book = self._growth.learn(replace(before, hold=""), workers, view)
-        found = census.take(view, workers, silent_s, began_s=book.began_s, now_s=now_s)
+            said = f"not everything could be read: {error.message}"
+            return Plan(book=replace(before, read_s=0.0, hold=said, reasons=())), Look()
+        workers = registry.workers
+        drains_s = self._drains.ended(workers)
+        look = Look(is_blind=False, is_modifying=view.condition is Condition.MODIFYING, drains_s=drains_s)
+        beats = survey.listened(before, workers, now_s=now_s)
+        silent_s = {instance_id: beat.silent_s for instance_id, beat in beats.items()}
+        book = replace(before, hold="", beats=beats, read_s=now_s)
+        book = self._growth.learn(book, workers, view, unreadable=registry.unreadable)
+        found = census.take(view, workers, silent_s, unreadable=registry.unreadable, began_s=book.began_s, now_s=now_s)
         bounds = terms.bounds.within(view)
         snapshot = survey.snapshot(found, view, counts, book, bounds, now_s=now_s, sent=sent)
-        decision = terms.policy.decide(snapshot, book.policy_state if book.policy == terms.policy.name else {})
+        decision = _decide(terms.policy, snapshot, book)
         book = replace(
             book,
             policy=terms.policy.name,
@@ -178,11 +179,11 @@ class Leader:
         )
         wanted = book.capacity
         if pause is not None and now_s < pause.until_s:
-            book = replace(book, hold=f"paused by {pause.by} for {pause.until_s - now_s:.0f} s more")
+            book = replace(book, hold=pause.told)
             wanted = None
         elif pause is not None and pause.until_s > book.buried_s:
             book = replace(book, unreported=0, unfit=0)
-        return plan.make(self._facts(book, view, found, silent_s, wanted=wanted, now_s=now_s))
+        return plan.make(self._facts(book, view, found, silent_s, wanted=wanted, now_s=now_s)), look
 
     def _facts(
         self,
@@ -208,24 +209,12 @@ class Leader:
             replaces=self._fleet.replaces,
         )
 
-    def _listen(self, workers: list[Worker]) -> Mapping[str, float]:
-        """Return for each worker how long its heartbeat has not changed.
-
-        Only time between two successful reads counts, and of that no more than two ticks: while we slept, or the table
-        did not answer, nobody could be heard.
-        """
-        now_s = self._clock.monotonic()
-        passed_s = 0.0 if self._read_s is None else min(now_s - self._read_s, 2 * TICK_S)
-        self._read_s = now_s
-        beats: dict[str, tuple[str, int, float]] = {}
-        for worker in workers:
-            boot_id, beat, silent_s = self._beats.get(worker.instance_id, ("", -1, 0.0))
-            is_same = (boot_id, beat) == (worker.boot_id, worker.beat)
-            beats[worker.instance_id] = (worker.boot_id, worker.beat, silent_s + passed_s if is_same else 0.0)
-        self._beats = beats
-        return {instance_id: silent_s for instance_id, (_, _, silent_s) in beats.items()}
-
     # acting
+
+    def _set_target(self, target: int, book: Book) -> None:
+        self._fleet.set_target(target)
+        was = book.snapshot.target if book.snapshot else None
+        log.info("target_set", target=target, was=was, reasons=book.reasons)
 
     def _act(self, drawn: Plan, sent_s: float) -> Iterator[str]:
         """Do what was written down, as long as the lease surely holds; yield the names of the steps that failed.
@@ -238,8 +227,7 @@ class Leader:
             ("write", partial(self._state.change, change)) for change in drawn.writes
         ]
         if drawn.target is not None and drawn.book.snapshot and drawn.target != drawn.book.snapshot.target:
-            steps.append(("target", partial(self._fleet.set_target, drawn.target)))
-            log.info("target_set", target=drawn.target, was=drawn.book.snapshot.target, reasons=drawn.book.reasons)
+            steps.append(("target", partial(self._set_target, drawn.target, drawn.book)))
         for is_replaced in (False, True):
             ids = [end.instance_id for end in drawn.ends if end.replace is is_replaced]
             if ids:
@@ -255,3 +243,15 @@ class Leader:
             except Unavailable as error:
                 log.warning("fleet_step_failed", step=name, error=error.message)
                 yield name
+
+
+def _decide(policy: Policy, snapshot: Snapshot, book: Book) -> Decision:
+    """Return the policy's decision; what was remembered and makes no sense to it is forgotten."""
+    remembered = book.policy_state if book.policy == policy.name else {}
+    try:
+        return policy.decide(snapshot, remembered)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        if not remembered:
+            raise
+        log.exception("policy_state_odd", policy=policy.name)
+        return policy.decide(snapshot, {})

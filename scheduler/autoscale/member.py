@@ -62,10 +62,12 @@ class Member:
         self._leave: Leave | None = None
         self._is_entered = False
         self._heard_s = clock.monotonic()
+        self._is_fenced = False
         self._ended_s = float("-inf")
         self.worker: Worker | None = None
         """The record as it was read last."""
         intake.shut("fleet", "the fleet's registry has not been read yet")
+        intake.watch(self._fence)
 
     def leave(self, why: str, *, replace: bool) -> bool:
         """Ask to go, at the next cycle; True the first time, after which it changes nothing."""
@@ -81,9 +83,9 @@ class Member:
             if self.worker is not None:
                 self._obey(self.worker)
         except Unavailable as error:
-            silent_s = self._clock.monotonic() - self._heard_s
-            if silent_s > FENCE_S and self._intake.shut("fence", f"no heartbeat could be written for {silent_s:.0f} s"):
-                log.warning("fleet_fenced", silent_s=round(silent_s), error=error.message)
+            if (why := self._fence()) and not self._is_fenced:
+                self._is_fenced = True
+                log.warning("fleet_fenced", why=why, error=error.message)
             return LEAVING_BEAT_S
         is_settled = self._is_entered and self.worker is not None and self.worker.state is State.ACTIVE
         return BEAT_S if is_settled and self._leave is None else LEAVING_BEAT_S
@@ -97,7 +99,13 @@ class Member:
             self._note(written.worker)
             return written.worker is not None and written.worker.boot_id in {self._boot_id, protocol.NEVER_BOOTED}
         seen = self._state.worker(self._instance_id)
-        change = protocol.register(seen, instance_id=self._instance_id, boot_id=self._boot_id, now_s=now_s)
+        change = protocol.register(
+            seen,
+            instance_id=self._instance_id,
+            boot_id=self._boot_id,
+            now_s=now_s,
+            term_is_final=self._fleet.replaces,
+        )
         if change is None:
             self._note(seen)
             self._heard()
@@ -111,8 +119,14 @@ class Member:
 
     def _heard(self) -> None:
         self._heard_s = self._clock.monotonic()
-        if self._intake.open("fence"):
+        if self._is_fenced:
+            self._is_fenced = False
             log.info("fleet_answers_again")
+
+    def _fence(self) -> str:
+        """Say why nothing new may begin here, whatever keeps the heartbeats from being written; empty when it may."""
+        silent_s = self._clock.monotonic() - self._heard_s
+        return f"no heartbeat could be written for {silent_s:.0f} s" if silent_s > FENCE_S else ""
 
     def _note(self, worker: Worker | None) -> None:
         before = self.worker.state if self.worker else None
@@ -122,14 +136,14 @@ class Member:
 
     def _obey(self, worker: Worker) -> None:
         now_s = self._clock.now()
-        duty = protocol.duty(worker, boot_id=self._boot_id, is_idle=False, now_s=now_s)
+        duty = self._duty(worker, is_idle=False, now_s=now_s)
         if duty.may_receive and self._leave is None:
             self._intake.open("fleet")
         else:
             self._intake.shut("fleet", f"{worker.state.value}: {worker.why}" if worker.why else worker.state.value)
         # Measured only now that nothing more can begin: what was on its way in has arrived, or is not quiet yet.
         is_idle = self._intake.is_quiet and self._is_empty()
-        duty = protocol.duty(worker, boot_id=self._boot_id, is_idle=is_idle, now_s=now_s)
+        duty = self._duty(worker, is_idle=is_idle, now_s=now_s)
         change = duty.change
         asks_to_stay = worker.state is State.ACTIVE or worker.is_recalled
         if self._leave is not None and asks_to_stay and worker.boot_id == self._boot_id:
@@ -139,4 +153,12 @@ class Member:
         if duty.ends and self._clock.monotonic() - self._ended_s > END_AGAIN_S:
             self._ended_s = self._clock.monotonic()
             log.warning("ending_this_instance", instance_id=self._instance_id, why=worker.why, replace=worker.replace)
-            self._fleet.end_self(self._instance_id, replace=worker.replace)
+            try:
+                self._fleet.end_self(self._instance_id, replace=worker.replace)
+            except Unavailable as error:
+                log.error("cannot_end_this_instance", instance_id=self._instance_id, error=error.message)  # noqa: TRY400 - AWS's words say it all
+
+    def _duty(self, worker: Worker, *, is_idle: bool, now_s: float) -> protocol.Duty:
+        return protocol.duty(
+            worker, boot_id=self._boot_id, is_idle=is_idle, now_s=now_s, term_is_final=self._fleet.replaces
+        )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from scheduler.autoscale.book import Book, Pause, Published
@@ -16,6 +16,15 @@ class Written:
 
     is_applied: bool
     worker: Worker | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """The workers' records, those of workers that went lately included."""
+
+    workers: tuple[Worker, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Instances whose record is there and makes no sense, and why. They may be at work: nothing is decided on them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +43,10 @@ class FleetState(Protocol):
         """Make one conditional write to a worker's record."""
 
     def worker(self, instance_id: str) -> Worker | None:
-        """Return one worker's record."""
+        """Return one worker's record. Raises Unavailable when it makes no sense as well."""
 
-    def workers(self) -> Sequence[Worker]:
-        """Return all records, those of workers that went lately included."""
+    def registry(self) -> Registry:
+        """Return all records."""
 
     def book(self) -> Book | None:
         """Return the decision item."""

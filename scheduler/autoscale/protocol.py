@@ -67,6 +67,8 @@ class Report:
     """The version of [autoscaling] that stands in its own conf.ini; 0 when it is another."""
     leave_first: str = ""
     """Why it should be the first to go, such as a rebalance recommendation; empty when there is no reason."""
+    deadline_s: float = 0.0
+    """How long a task may run here."""
     ends_at_s: float | None = None
     """When EC2 will take the instance away, epoch seconds, if a notice has come."""
 
@@ -139,11 +141,14 @@ class Change:
 # the worker's own
 
 
-def register(seen: Worker | None, *, instance_id: str, boot_id: str, now_s: float) -> Change | None:
+def register(
+    seen: Worker | None, *, instance_id: str, boot_id: str, now_s: float, term_is_final: bool = False
+) -> Change | None:
     """Enter the registry after a start; None when the record stands as it is.
 
     A restart of the daemon within one boot changes nothing: a drain goes on. A record that the leader wrote for an
-    instance that never reported is obeyed, however late the boot.
+    instance that never reported is obeyed, however late the boot. Where ended instances do not come back
+    (`term_is_final`), TERM holds for a boot after it too: the leader may be about to end the instance.
     """
     begin = {
         "instance_id": instance_id,
@@ -161,7 +166,7 @@ def register(seen: Worker | None, *, instance_id: str, boot_id: str, now_s: floa
     }
     if seen is None:
         return Change(instance_id=instance_id, sets=begin | {"drain_no": 0}, expects_none=True)
-    if seen.boot_id == boot_id or (seen.boot_id == NEVER_BOOTED and seen.state is State.TERM):
+    if seen.boot_id == boot_id or (seen.state is State.TERM and (term_is_final or seen.boot_id == NEVER_BOOTED)):
         return None
     return Change(
         instance_id=instance_id,
@@ -271,14 +276,15 @@ class Duty:
     ends: bool = False
 
 
-def duty(worker: Worker, *, boot_id: str, is_idle: bool, now_s: float) -> Duty:
+def duty(worker: Worker, *, boot_id: str, is_idle: bool, now_s: float, term_is_final: bool = False) -> Duty:
     """Return what the worker of this boot has to do, having read its own record.
 
     `is_idle` means that no long poll is outstanding and nothing is held; it counts only if receiving was closed before
     it was measured. A worker whose record belongs to another boot, or that never registered, receives nothing.
     """
     if worker.state in FINAL:
-        return Duty(may_receive=False, ends=worker.state is State.TERM and worker.boot_id in {boot_id, NEVER_BOOTED})
+        is_ours = term_is_final or worker.boot_id in {boot_id, NEVER_BOOTED}
+        return Duty(may_receive=False, ends=worker.state is State.TERM and is_ours)
     if worker.boot_id != boot_id:
         return Duty(may_receive=False)
     if worker.state is State.ACTIVE:

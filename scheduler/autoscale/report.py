@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scheduler.autoscale.book import Book, Pause
+from scheduler.autoscale.book import PAUSED, Book, Pause
 from scheduler.autoscale.fleets.port import FleetView, Life
-from scheduler.autoscale.ports import QueueCounts
+from scheduler.autoscale.ports import QueueCounts, Registry
 from scheduler.autoscale.protocol import State, Worker
 
 
@@ -40,6 +39,9 @@ class FleetReport:
     leader: str
     decided_s_ago: float | None
     paused_for_s: float
+    paused_until_s: float | None
+    paused_by: str
+    paused_why: str
     visible: int
     in_flight: int
     trouble: str
@@ -52,7 +54,7 @@ class FleetReport:
 
 def report(
     view: FleetView,
-    workers: Sequence[Worker],
+    registry: Registry,
     counts: QueueCounts,
     *,
     name: str,
@@ -61,9 +63,21 @@ def report(
     now_s: float,
 ) -> FleetReport:
     """Put together what there is to see."""
-    known = {worker.instance_id: worker for worker in workers if worker.state is not State.GONE}
+    known = {worker.instance_id: worker for worker in registry.workers if worker.state is not State.GONE}
     alive = [member for member in view.members if member.life is not Life.ENDING]
-    lines = [_line(worker) for worker in known.values()]
+    held = book.hold if book else ""
+    if pause is not None and now_s >= pause.until_s:
+        pause = None
+    if pause is not None:
+        held = pause.told
+    elif held.startswith(PAUSED):
+        held = ""  # it is over, and nothing has been decided since
+    present = {member.instance_id for member in alive}
+    lines = [_line(worker, is_present=worker.instance_id in present) for worker in known.values()]
+    lines += [
+        WorkerLine(instance_id=one, state="unreadable", note=f"its record makes no sense: {why}")
+        for one, why in registry.unreadable.items()
+    ]
     lines += [
         WorkerLine(
             instance_id=member.instance_id,
@@ -71,7 +85,7 @@ def report(
             note=f"launched {now_s - member.launched_s:.0f} s ago, has not reported yet",
         )
         for member in alive
-        if member.instance_id not in known
+        if member.instance_id not in known and member.instance_id not in registry.unreadable
     ]
     return FleetReport(
         fleet=name,
@@ -81,10 +95,13 @@ def report(
         wanted=book.capacity if book else None,
         policy=book.policy if book else "",
         reasons=book.reasons if book else (),
-        hold=book.hold if book else "",
+        hold=held,
         leader=book.leader if book else "",
         decided_s_ago=round(now_s - book.written_s, 1) if book else None,
-        paused_for_s=max(0.0, round(pause.until_s - now_s, 1)) if pause else 0.0,
+        paused_for_s=round(pause.until_s - now_s, 1) if pause else 0.0,
+        paused_until_s=pause.until_s if pause else None,
+        paused_by=pause.by if pause else "",
+        paused_why=pause.why if pause else "",
         visible=counts.visible + counts.delayed,
         in_flight=counts.in_flight,
         trouble=view.trouble,
@@ -92,12 +109,16 @@ def report(
     )
 
 
-def _line(worker: Worker) -> WorkerLine:
+def _line(worker: Worker, *, is_present: bool) -> WorkerLine:
     told = worker.report
-    is_preparing = worker.state is State.ACTIVE and told.ready_s is None
+    state = worker.state.value
+    if worker.state is State.ACTIVE and told.ready_s is None:
+        state = "preparing"
+    elif worker.state is State.TERM and not is_present:
+        state = "ended"
     return WorkerLine(
         instance_id=worker.instance_id,
-        state="preparing" if is_preparing else worker.state.value,
+        state=state,
         running=told.running,
         waiting=told.waiting,
         finished=told.finished,
@@ -118,9 +139,15 @@ def explained(book: Book) -> list[str]:
         )
         lines.append(
             f"  fleet: target {snapshot.target}, {snapshot.serving} serving, {len(snapshot.booting_s)} booting, "
-            f"{snapshot.draining} leaving; a task takes {snapshot.service_s:.1f} s, a boot {snapshot.boot_s:.0f} s"
+            f"{snapshot.draining} leaving; a task takes {snapshot.service_s:.1f} s ({_from(book.finished_total)}), "
+            f"a boot {snapshot.boot_s:.0f} s ({_from(book.boots)})"
         )
     lines += [f"  because {reason}" for reason in book.reasons]
     if book.hold:
         lines.append(f"  held: {book.hold}")
     return lines
+
+
+def _from(measured: int) -> str:
+    """Say what an average rests on: it moves from a guess towards what is measured."""
+    return f"a guess and {measured} measured" if measured else "assumed"

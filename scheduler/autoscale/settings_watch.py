@@ -37,11 +37,21 @@ class Followed:
 class SettingsWatch:
     """One host's view of the section. One loop calls `followed`."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], *, host: str, state: FleetState) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        host: str,
+        state: FleetState,
+        publishes: bool = True,
+    ) -> None:
+        """Without `publishes`, for a rehearsal, the newest section holds here and is told in `unpublished` only."""
         self._file = settings.file
         self._environ = environ
         self._host = host
         self._state = state
+        self._publishes = publishes
         self._own = settings.autoscaling
         self._stamp = _stamp(self._file)
         self._modified_s = self._stamp[0] if self._stamp else 0.0
@@ -49,6 +59,8 @@ class SettingsWatch:
         self._told: int | None = None
         self.settings_no = 0
         """The published version, if it is what stands in this host's file, else 0."""
+        self.unpublished: tuple[str, ...] = ()
+        """What this host's file would change for all, one line a key, where it may not publish."""
 
     def followed(self) -> Followed:
         """Read the file if it has changed, publish it if it is the newest, and return what holds. Raises Unavailable."""
@@ -62,7 +74,10 @@ class SettingsWatch:
                 by=self._host,
                 values=own,
             )
-            if self._state.publish(newer, seen=published.version if published else None):
+            if not self._publishes:
+                self.unpublished = tuple(_changes(published.values, own)) if published else ("all of it, as the first",)
+                published = newer
+            elif self._state.publish(newer, seen=published.version if published else None):
                 changes = _changes(published.values if published else {}, own)
                 log.info("autoscaling_published", version=newer.version, file=str(self._file), changes=changes)
                 published = newer

@@ -2,31 +2,43 @@
 
 One partition a fleet (`fleet`); `item` is ``worker#<instance id>``, ``decision``, ``history#<version>``,
 ``settings`` or ``pause``.
-What only our own code reads inside an item is kept as JSON text in one attribute.
+What only our own code reads inside an item is kept as JSON text in one attribute. An item that makes no sense is told of
+once (`fleet_record_odd`), and stops nobody: see `scheduler.autoscale.state_records` for what is refused.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from botocore.exceptions import ClientError
 
 from scheduler.autoscale.book import Book, Pause, Published
-from scheduler.autoscale.ports import Written
+from scheduler.autoscale.ports import Registry, Written
 from scheduler.autoscale.protocol import Change, Report, State, Worker
+from scheduler.autoscale.state_records import (
+    WORKER,
+    OddRecord,
+    book_of,
+    pause_of,
+    published_of,
+    version_of,
+    worker_of,
+)
 from scheduler.aws.errors import code_of, translated
+from scheduler.domain.errors import Unavailable, Unstorable
 from scheduler.domain.ports import Clock
 from scheduler.stores.expressions import Update, decode, encode
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
+log = structlog.get_logger()
 KEEP_HISTORY_S = 14 * 86400
-WORKER = "worker#"
 HISTORY = "history#"
 
 
@@ -38,9 +50,11 @@ class DynamoFleetState:
         self._table = table
         self._fleet = fleet
         self._clock = clock
+        self._odd: set[str] = set()
+        """Items that were told of."""
 
     def change(self, change: Change) -> Written:
-        """Make one conditional write to a worker's record. Raises Unavailable."""
+        """Make one conditional write to a worker's record. Raises Unavailable, also when it makes no sense as it stands."""
         update = Update().set(**{name: _stored(value) for name, value in change.sets.items()}).add(**change.adds)
         update.remove(*sorted(change.drops))
         if change.expects_none:
@@ -50,20 +64,23 @@ class DynamoFleetState:
         for name, values in change.forbids.items():
             for value in sorted(values):
                 update.when("{" + name + "} <> {:" + name + "}", **{name: _stored(value)})
-        with translated(f"writing the record of {change.instance_id}"):
-            try:
-                answer = self._client.update_item(
-                    TableName=self._table,
-                    Key=self._key(WORKER + change.instance_id),
-                    ReturnValues="ALL_NEW",
-                    **update.arguments(),
-                )
-            except ClientError as error:
-                return self._refused(change, error)
-        return Written(is_applied=True, worker=_worker(decode(answer["Attributes"])))
+        doing = f"writing the record of {change.instance_id}"
+        try:
+            with translated(doing):
+                try:
+                    answer = self._client.update_item(
+                        TableName=self._table,
+                        Key=self._key(WORKER + change.instance_id),
+                        ReturnValues="ALL_NEW",
+                        **update.arguments(),
+                    )
+                except ClientError as error:
+                    return self._refused(change, error)
+        except Unstorable as error:  # an attribute is of another type than what is added to it
+            raise Unavailable(error.message) from error
+        return Written(is_applied=True, worker=self._worker(decode(answer["Attributes"])))
 
-    @staticmethod
-    def _refused(change: Change, error: ClientError) -> Written:
+    def _refused(self, change: Change, error: ClientError) -> Written:
         """Return a refusal; raise again what is none.
 
         The client library may have sent the write twice: if the record is as the write makes it, the first one did it.
@@ -74,21 +91,37 @@ class DynamoFleetState:
         item = decode(response["Item"]) if response.get("Item") else None
         made = {name: _stored(value) for name, value in change.sets.items() if name != "report"}
         is_ours = item is not None and not change.adds and all(item.get(name) == value for name, value in made.items())
-        return Written(is_applied=is_ours, worker=_worker(item) if item else None)
+        return Written(is_applied=is_ours, worker=self._worker(item) if item else None)
 
     def worker(self, instance_id: str) -> Worker | None:
-        """Return one worker's record. Raises Unavailable."""
+        """Return one worker's record. Raises Unavailable, also when it makes no sense."""
         item = self._get(WORKER + instance_id)
-        return None if item is None else _worker(item)
+        return None if item is None else self._worker(item)
 
-    def workers(self) -> list[Worker]:
+    def registry(self) -> Registry:
         """Return all records. Raises Unavailable."""
-        return [_worker(item) for item in self._query(WORKER)]
+        workers: list[Worker] = []
+        unreadable: dict[str, str] = {}
+        for item in self._query(WORKER):
+            try:
+                workers.append(worker_of(item))
+                self._odd.discard(item["item"])
+            except OddRecord as odd:
+                unreadable[item["item"].removeprefix(WORKER)] = str(odd)
+                self._tell(item, odd)
+        return Registry(workers=tuple(workers), unreadable=unreadable)
 
     def book(self) -> Book | None:
-        """Return the decision item. Raises Unavailable."""
+        """Return the decision item; a new one, of its version, where it makes no sense. Raises Unavailable."""
         item = self._get("decision")
-        return None if item is None else _book(item)
+        if item is None:
+            return None
+        try:
+            return book_of(item)
+        except OddRecord as odd:
+            version = self._version(item, odd)
+            leader = item.get("leader")
+            return Book(version=version, leader=leader if isinstance(leader, str) else "", began_s=self._clock.now())
 
     def write_book(self, book: Book, *, seen: int | None) -> bool:
         """Write the decision item if nobody else did since version `seen`. Raises Unavailable."""
@@ -104,18 +137,24 @@ class DynamoFleetState:
             self._client.put_item(TableName=self._table, Item=item)
 
     def history(self, most: int) -> list[Book]:
-        """Return the last decisions, newest first. Raises Unavailable."""
-        return [_book(item) for item in self._query(HISTORY, most=most, newest_first=True)]
+        """Return the last decisions, newest first, but for what makes no sense. Raises Unavailable."""
+        books: list[Book] = []
+        for item in self._query(HISTORY, most=most, newest_first=True):
+            try:
+                books.append(book_of(item))
+            except OddRecord as odd:
+                self._tell(item, odd)
+        return books
 
     def published(self) -> Published | None:
-        """Return the settings that all follow. Raises Unavailable."""
+        """Return the settings that all follow; where they make no sense, empty and older than any. Raises Unavailable."""
         item = self._get("settings")
         if item is None:
             return None
-        values: dict[str, str] = json.loads(item["body"])
-        return Published(
-            version=int(item["version"]), modified_s=float(item["modified_s"]), by=item["by"], values=values
-        )
+        try:
+            return published_of(item)
+        except OddRecord as odd:
+            return Published(version=self._version(item, odd), modified_s=0.0, by="", values={})
 
     def publish(self, settings: Published, *, seen: int | None) -> bool:
         """Publish settings if nobody else did since version `seen`. Raises Unavailable."""
@@ -128,15 +167,46 @@ class DynamoFleetState:
         return self._put_if("settings", attributes, seen=seen, doing="publishing [autoscaling]")
 
     def pause(self) -> Pause | None:
-        """Return the pause that was asked for last. Raises Unavailable."""
+        """Return the pause that was asked for last; one that makes no sense is none. Raises Unavailable."""
         item = self._get("pause")
-        return None if item is None else Pause(until_s=float(item["until_s"]), by=item["by"], why=item.get("why", ""))
+        if item is None:
+            return None
+        try:
+            return pause_of(item)
+        except OddRecord as odd:
+            self._tell(item, odd)
+            return None
 
     def set_pause(self, pause: Pause) -> None:
         """Ask for a pause, or end one. Raises Unavailable."""
         item = self._key("pause") | {name: encode(value) for name, value in asdict(pause).items()}
         with translated("pausing the fleet"):
             self._client.put_item(TableName=self._table, Item=item)
+
+    def _worker(self, item: Mapping[str, Any]) -> Worker:
+        """Return a worker's record. Raises Unavailable when it makes no sense: what it asks for must not be guessed."""
+        try:
+            return worker_of(item)
+        except OddRecord as odd:
+            self._tell(item, odd)
+            raise Unavailable(self._said(item, odd)) from odd
+
+    def _version(self, item: Mapping[str, Any], odd: OddRecord) -> int:
+        """Tell of an odd item, and return its version. Raises Unavailable where it has none, for nobody can write it."""
+        self._tell(item, odd)
+        try:
+            return version_of(item)
+        except OddRecord:
+            raise Unavailable(self._said(item, odd)) from odd
+
+    def _said(self, item: Mapping[str, Any], odd: OddRecord) -> str:
+        return f"the item {item['item']} of table {self._table} makes no sense ({odd}): delete it"
+
+    def _tell(self, item: Mapping[str, Any], odd: OddRecord) -> None:
+        name = item["item"]
+        if name not in self._odd:
+            self._odd.add(name)
+            log.error("fleet_record_odd", table=self._table, item=name, why=str(odd))
 
     def _put_if(self, item: str, attributes: Mapping[str, Any], *, seen: int | None, doing: str) -> bool:
         """Write an item that has versions; True also when an earlier send of this very write had been applied."""
@@ -196,34 +266,6 @@ def _stored(value: object) -> Any:
     return Decimal(f"{value:.3f}") if isinstance(value, float) else value
 
 
-def _worker(item: Mapping[str, Any]) -> Worker:
-    return Worker(
-        instance_id=item["instance_id"],
-        boot_id=item["boot_id"],
-        state=State(item["state"]),
-        drain_no=int(item["drain_no"]),
-        beat=int(item["beat"]),
-        recall=int(item["recall"]),
-        replace=item["replace"],
-        why=item["why"],
-        firm=item.get("firm", False),
-        dead=item["dead"],
-        since_s=float(item["since_s"]),
-        registered_s=float(item["registered_s"]),
-        report=_report(item.get("report")),
-    )
-
-
-def _report(text: str | None) -> Report:
-    """Return a report; what a later version added to it is left out."""
-    known = {field.name for field in fields(Report)}
-    return Report(**{name: value for name, value in json.loads(text or "{}").items() if name in known})
-
-
 def _book_attributes(book: Book) -> dict[str, Any]:
     body = json.dumps(book.to_json(), separators=(",", ":"))
     return {"version": book.version, "leader": book.leader, "written_at": int(book.written_s), "body": body}
-
-
-def _book(item: Mapping[str, Any]) -> Book:
-    return Book.from_json(json.loads(item["body"]))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scheduler.autoscale.book import Book
-from scheduler.autoscale.census import Census
+from scheduler.autoscale.book import TICK_S, Book, Heard
+from scheduler.autoscale.census import BOOT_GRACE_S, Census
 from scheduler.autoscale.fleets.port import FleetView
 from scheduler.autoscale.ports import QueueCounts
 from scheduler.autoscale.protocol import State, Worker
@@ -51,7 +51,11 @@ def snapshot(
         target=view.target,
         serving=len(census.serving),
         booting_s=tuple(sorted([now_s - member.launched_s for member in census.booting] + unready)),
-        draining=len(census.leaving) + len(census.ending) + len(census.silent) + len(census.unreported),
+        draining=len(census.leaving)
+        + len(census.ending)
+        + len(census.silent)
+        + len(census.unreported)
+        + len(census.unreadable),
         members=census.alive,
         waited_s=max((worker.report.waited_s for worker in reporting), default=0.0),
         service_s=book.service_s,
@@ -64,6 +68,22 @@ def snapshot(
 def _held_waiting_s(reporting: Iterable[Worker]) -> float | None:
     told = [worker.report.waiting_s for worker in reporting if worker.report.waiting]
     return None if None in told else sum(filter(None, told))
+
+
+def listened(before: Book, workers: Iterable[Worker], *, now_s: float) -> dict[str, Heard]:
+    """Return what is heard of each worker, `before` being what was heard at the last look, whoever looked.
+
+    Only time between two successful reads counts, and of that no more than two ticks: while leaders slept, or the table
+    did not answer, nobody could be heard.
+    """
+    passed_s = min(max(0.0, now_s - before.read_s), 2 * TICK_S) if before.read_s else 0.0
+    heard: dict[str, Heard] = {}
+    for worker in workers:
+        last = before.beats.get(worker.instance_id)
+        is_same = last is not None and (last.boot_id, last.beat) == (worker.boot_id, worker.beat)
+        silent_s = last.silent_s + passed_s if last is not None and is_same else 0.0
+        heard[worker.instance_id] = Heard(worker.boot_id, worker.beat, silent_s)
+    return heard
 
 
 class Drains:
@@ -94,12 +114,18 @@ class Growth:
         self._ready: set[tuple[str, str]] | None = None
         """Who was ready when this leader looked last; None before its first look."""
 
-    def learn(self, book: Book, workers: Iterable[Worker], view: FleetView) -> Book:
-        """Return the book with totals, service time and boot time brought up to date."""
+    def learn(
+        self, book: Book, workers: Iterable[Worker], view: FleetView, *, unreadable: Collection[str] = ()
+    ) -> Book:
+        """Return the book with totals, service time and boot time brought up to date.
+
+        What is known of the `unreadable` is kept, or all that they ever did would count again once they can be read.
+        """
         received = finished = 0
         busy_s = 0.0
         seen: dict[tuple[str, str], tuple[int, int, float]] = {}
-        ready: set[tuple[str, str]] = set()
+        seen |= {key: last for key, last in self._last.items() if key[0] in unreadable}
+        ready = {key for key in self._ready or () if key[0] in unreadable}
         for worker in workers:
             key, report = (worker.instance_id, worker.boot_id), worker.report
             seen[key] = now = (report.received, report.finished, report.busy_s)
@@ -127,6 +153,6 @@ class Growth:
 def _learn_boot(book: Book, worker: Worker, view: FleetView) -> Book:
     launched: Mapping[str, float] = {member.instance_id: member.launched_s for member in view.members}
     ready_s, launched_s = worker.report.ready_s, launched.get(worker.instance_id)
-    if ready_s is None or launched_s is None or ready_s <= launched_s:
+    if ready_s is None or launched_s is None or not 0 < ready_s - launched_s <= BOOT_GRACE_S:
         return book
-    return replace(book, boot_s=book.boot_s + BOOT_WEIGHT * (ready_s - launched_s - book.boot_s))
+    return replace(book, boots=book.boots + 1, boot_s=book.boot_s + BOOT_WEIGHT * (ready_s - launched_s - book.boot_s))

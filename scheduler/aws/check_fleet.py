@@ -35,9 +35,12 @@ def settings(check: str, faults: Callable[[], Sequence[str]]) -> Iterator[Findin
 
 
 def bounds(
-    check: str, *, min_capacity: int, max_capacity: int, min_size: int, max_size: int | None
+    check: str, *, policy: str, min_capacity: int, max_capacity: int, min_size: int, max_size: int | None
 ) -> Iterator[Finding]:
-    """Yield a warning where the fleet's own bounds (`min_size`, `max_size`) are narrower than the configured ones."""
+    """Yield a warning where the fleet's own bounds (`min_size`, `max_size`) or the policy's are narrower than the configured."""
+    if policy == "idle-stop" and max_capacity > 1:
+        found = f"policy idle-stop never asks for a second worker, although max_capacity is {max_capacity}"
+        yield warn(check, found, "set max_capacity = 1, or another policy")
     if min_capacity < min_size:
         found = f"the fleet keeps {min_size} workers, although min_capacity is {min_capacity}"
         yield warn(check, found, f"lower its minimum, or set min_capacity = {min_size}")

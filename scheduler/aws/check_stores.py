@@ -11,6 +11,7 @@ from scheduler.aws.addresses import Account
 from scheduler.aws.checking import Asking, Finding, NotAnswered, fail, ok, skipped, warn
 from scheduler.aws.described import Table, bucket_region, read_expiry, read_public_access, read_table
 from scheduler.aws.operator_clients import OperatorClients
+from scheduler.domain.keys import PREVIEW_NAME
 
 MAKE_IT = "run: sd-scheduler setup"
 PROBE = "doctor-probe"
@@ -126,6 +127,13 @@ class StoreChecks:
             )
         else:
             yield skipped(f"{check} read", "nothing could be written that might be read")
+        preview = f"{prefix}/{PROBE}/{PREVIEW_NAME}".lstrip("/")  # it is not there: taking it away changes nothing
+        yield self.asking.permission(
+            f"{check} remove previews",
+            lambda: s3.delete_object(Bucket=name, Key=preview),
+            action="s3:DeleteObject",
+            arn=self.account.objects_arn(name, f"*/{PREVIEW_NAME}"),
+        )
         yield self._public_access(f"{check} public access", name)
 
     def _bucket_itself(self, check: str, name: str) -> Finding:

@@ -1,12 +1,65 @@
-"""The IAM statements that a worker of a fleet needs beside its own: exactly the calls, on exactly that fleet."""
+"""The IAM statements of a fleet's workers, of who leads it without working, and of who watches it: exactly their calls."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
-from scheduler.aws.addresses import Account
+from scheduler.aws.addresses import Account, QueueAddress
 
 Statement = dict[str, Any]
+ONLY_WORKERS = frozenset({"autoscaling:DescribePolicies", "ec2:DescribeSpotInstanceRequests", "ec2:StopInstances"})
+"""What only doctor, and a worker that ends itself, asks for."""
+KEEPING, SEEING = "KeepTheFleetsState", "SeeTheFleet"
+
+
+class Role(StrEnum):
+    """Whose policy is meant."""
+
+    WORKER = "worker"
+    LEADER = "autoscale"
+    """`sd-scheduler autoscale` and the Lambda."""
+    OPERATOR = "operator"
+    """`sd-scheduler fleet`: who watches, pauses and drains."""
+
+
+def fleet_policy(
+    role: Role,
+    kind: str,
+    fleet_id: str,
+    account: Account,
+    *,
+    state_table: str,
+    queues: Sequence[QueueAddress],
+    dlqs: Sequence[QueueAddress],
+) -> dict[str, Any]:
+    """Return the policy document for who leads the fleet without working, or only operates it.
+
+    An operator writes records of the fleet's table and changes nothing in EC2; dead-letter queues are asked for their
+    address only.
+    """
+    counting = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl"]
+    statements: list[Statement] = [
+        {
+            "Sid": "CountTasks",
+            "Effect": "Allow",
+            "Action": counting,
+            "Resource": [account.queue_arn(queue) for queue in queues],
+        },
+        {
+            "Sid": "FindDeadLetterQueues",
+            "Effect": "Allow",
+            "Action": ["sqs:GetQueueUrl"],
+            "Resource": [account.queue_arn(queue) for queue in dlqs],
+        },
+    ]
+    for statement in fleet_statements(kind, fleet_id, account, state_table=state_table):
+        actions = [action for action in statement["Action"] if action not in ONLY_WORKERS]
+        is_seeing = statement["Sid"] in {SEEING, KEEPING}
+        if actions and (is_seeing or role is Role.LEADER):
+            statements.append({**statement, "Action": actions})
+    return {"Version": "2012-10-17", "Statement": [each for each in statements if each["Resource"]]}
 
 
 def fleet_statements(kind: str, fleet_id: str, account: Account, *, state_table: str) -> list[Statement]:
@@ -15,7 +68,7 @@ def fleet_statements(kind: str, fleet_id: str, account: Account, *, state_table:
     EC2 and Auto Scaling cannot limit their Describe calls to a resource.
     """
     table = _allow(
-        "KeepTheFleetsState",
+        KEEPING,
         ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
         account.table_arn(state_table),
     )
@@ -55,7 +108,7 @@ def _group_arn(group: str, account: Account) -> str:
 def _spot_fleet(request_id: str, account: Account) -> list[Statement]:
     return [
         _allow(
-            "SeeTheFleet",
+            SEEING,
             [
                 "ec2:DescribeInstances",
                 "ec2:DescribeSpotFleetInstances",
@@ -79,7 +132,7 @@ def _spot_fleet(request_id: str, account: Account) -> list[Statement]:
 def _asg(group: str, account: Account) -> list[Statement]:
     return [
         _allow(
-            "SeeTheFleet",
+            SEEING,
             [
                 "autoscaling:DescribeAutoScalingGroups",
                 "autoscaling:DescribePolicies",
@@ -98,7 +151,7 @@ def _asg(group: str, account: Account) -> list[Statement]:
 
 def _instance(instance_id: str, account: Account) -> list[Statement]:
     return [
-        _allow("SeeTheFleet", ["ec2:DescribeInstances", "ec2:DescribeSpotInstanceRequests"], "*"),
+        _allow(SEEING, ["ec2:DescribeInstances", "ec2:DescribeSpotInstanceRequests"], "*"),
         _allow(
             "StartAndStopIt",
             ["ec2:StartInstances", "ec2:StopInstances"],

@@ -10,6 +10,7 @@ from scheduler.aws.find_queue import find_queue
 from scheduler.aws.operator_clients import OperatorClients
 from scheduler.config_sections import Aws
 from scheduler.domain.errors import Unavailable
+from scheduler.domain.keys import PREVIEW_NAME
 
 
 def worker_policy(
@@ -49,6 +50,7 @@ def worker_policy(
             [account.table_arn(table)],
         ),
         _allow("StorePictures", ["s3:GetObject", "s3:PutObject"], [account.objects_arn(bucket)]),
+        _allow("RemovePreviews", ["s3:DeleteObject"], [account.objects_arn(bucket, f"*/{PREVIEW_NAME}")]),
         _allow(
             "ReadInputs", ["s3:GetObject"], [account.objects_arn(other) for other in input_buckets if other != bucket]
         ),
@@ -72,20 +74,26 @@ def policy_for(
     """Return the policy for a configuration. `dlqs` are the dead-letter queues, by the configured name or URL of their
     queues; one that is not among them is taken to have the dead-letter queue that `setup` makes.
     """
-    queues = {configured: read_queue(configured) for configured in aws.sqs_queue_url}
-    usual = {
-        configured: QueueAddress(name=dlq_name(queue.name), account=queue.account)
-        for configured, queue in queues.items()
-    }
+    queues, dead = addresses(aws, dlqs)
     return worker_policy(
         account,
-        queues=list(queues.values()),
-        dlqs=list((usual | dict(dlqs)).values()),
+        queues=queues,
+        dlqs=dead,
         table=aws.dynamodb_table,
         bucket=aws.s3_bucket,
         input_buckets=input_buckets,
         topic_arn=topic_arn,
     )
+
+
+def addresses(aws: Aws, dlqs: Mapping[str, QueueAddress]) -> tuple[list[QueueAddress], list[QueueAddress]]:
+    """Return the queues of a configuration and their dead-letter queues, by `dlqs` as `policy_for` takes them."""
+    queues = {configured: read_queue(configured) for configured in aws.sqs_queue_url}
+    usual = {
+        configured: QueueAddress(name=dlq_name(queue.name), account=queue.account)
+        for configured, queue in queues.items()
+    }
+    return list(queues.values()), list((usual | dict(dlqs)).values())
 
 
 def ask_dlqs(clients: OperatorClients, queues: Sequence[str]) -> dict[str, QueueAddress]:

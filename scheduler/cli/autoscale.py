@@ -7,19 +7,20 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import click
 
-from scheduler.autoscale.book import TICK_S
+from scheduler.autoscale.book import TICK_S, Book
 from scheduler.autoscale.leader import Leader, Outcome
 from scheduler.cli.options import config_option, json_option, local_option
-from scheduler.cli.session import load_settings
+from scheduler.cli.session import load_fleet_settings
 from scheduler.domain.errors import Unavailable
-from scheduler.fleet import make_leader, open_fleet
+from scheduler.fleet import FleetParts, make_leader, open_fleet
 from scheduler.observe import logging
 
 
@@ -39,29 +40,35 @@ def autoscale_command(config: Path | None, local: bool, once: bool, dry_run: boo
       sd-scheduler autoscale --dry-run --once
       * * * * * sd-scheduler autoscale --once -c /etc/sd-scheduler/conf.ini
     """
-    settings = load_settings(config, local=local)
+    settings = load_fleet_settings(config, local=local)
     logging.configure(secrets=settings.secrets, stream=sys.stderr)
     host = f"autoscale@{socket.gethostname()}"
-    parts = open_fleet(settings, host=host)
+    parts = open_fleet(settings, host=host, publishes=not dry_run)
     leader = make_leader(parts, name=host, looks_once=once, acts=not dry_run)
     if once or dry_run:
-        _tell(leader.tick(), as_json=as_json)
+        outcome = _tick(parts, leader)
+        _tell(outcome, as_json=as_json, unpublished=parts.watch.unpublished)
         return
+    sys.exit(lead_until_told(parts, leader, as_json=as_json))
+
+
+def lead_until_told(parts: FleetParts, leader: Leader, *, as_json: bool) -> int:
+    """Contend for the lead until SIGTERM or SIGINT, give it up, and return the exit code."""
     signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: signals.put(number))
-    told = _run(leader, signals, as_json=as_json)
+    told = keep_leading(parts, leader, signals, as_json=as_json)
     with contextlib.suppress(Unavailable):  # the lead runs out by itself then
         leader.resign()
-    sys.exit(130 if told == signal.SIGINT else 0)
+    return 130 if told == signal.SIGINT else 0
 
 
-def _run(leader: Leader, signals: SimpleQueue[int], *, as_json: bool) -> int:
+def keep_leading(parts: FleetParts, leader: Leader, signals: SimpleQueue[int], *, as_json: bool) -> int:
     """Tick until a signal, and return it; what AWS refuses is logged by the leader or here, and tried again."""
     while True:
         pause_s = TICK_S
         try:
-            outcome = leader.tick()
+            outcome = _tick(parts, leader)
             _tell(outcome, as_json=as_json)
             pause_s = outcome.next_s
         except Unavailable as error:
@@ -70,7 +77,15 @@ def _run(leader: Leader, signals: SimpleQueue[int], *, as_json: bool) -> int:
             return signals.get(timeout=pause_s)
 
 
-def _tell(outcome: Outcome, *, as_json: bool) -> None:
+def _tick(parts: FleetParts, leader: Leader) -> Outcome:
+    """Look once; an edit here is judged and published though another leads. Raises Unavailable."""
+    outcome = leader.tick()
+    if not outcome.leads:
+        parts.watch.followed()
+    return outcome
+
+
+def _tell(outcome: Outcome, *, as_json: bool, unpublished: Sequence[str] = ()) -> None:
     book, plan = outcome.book, outcome.plan
     if as_json:
         done = {
@@ -84,21 +99,33 @@ def _tell(outcome: Outcome, *, as_json: bool) -> None:
             if plan
             else [],
             "ends": [end.instance_id for end in plan.ends] if plan else [],
+            "would_publish": list(unpublished),
         }
         click.echo(json.dumps(done))
     elif not outcome.leads:
-        click.echo(f"{book.leader if book else 'somebody'} leads; nothing to do here")
+        click.echo(_why_not(book))
     elif book is not None and plan is not None:
         wanted = "nothing decided" if book.capacity is None else f"wanted {book.capacity}"
         click.echo("; ".join([wanted, *book.reasons]))
         if book.hold:
             click.echo(f"  held: {book.hold}")
-        for change in plan.writes:
-            click.echo(f"  {change.instance_id}: {_shown(change.sets).get('state', 'recalled')}")
+        for write in plan.writes:
+            click.echo(f"  {write.instance_id}: {_shown(write.sets).get('state', 'recalled')}")
         if plan.target is not None:
             click.echo(f"  target: {plan.target}")
         for end in plan.ends:
             click.echo(f"  end: {end.instance_id}")
+        for change in unpublished:
+            click.echo(f"  would publish: {change}")
+
+
+def _why_not(book: Book | None) -> str:
+    """Say who keeps this one from leading; with --once that may be the same command a moment ago."""
+    if book is None:
+        return "somebody else began to lead just now; nothing to do here"
+    return (
+        f"{book.leader} decided {max(0.0, time.time() - book.written_s):.0f} s ago and leads still; nothing to do here"
+    )
 
 
 def _shown(sets: Mapping[str, Any]) -> dict[str, str]:

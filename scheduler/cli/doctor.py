@@ -14,11 +14,12 @@ import click
 from scheduler import config as configuration
 from scheduler.aws import checks, operator_clients
 from scheduler.aws.checking import Finding, Verdict, fail, ok, skipped
+from scheduler.aws.fleet_policy import Role
 from scheduler.cli import fleet_checks, host_checks
 from scheduler.cli.failure import FAILED, WRONG_USE
 from scheduler.cli.listing import Row, show
 from scheduler.cli.options import config_option, json_option
-from scheduler.cli.policy import print_policy
+from scheduler.cli.policy import policy_option, print_policy
 from scheduler.config import Settings
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.errors import ConfigError, Unavailable
@@ -29,11 +30,9 @@ REPOSITORY = Path(__file__).parents[2]
 
 @click.command("doctor", short_help="Check all that the daemon needs.")
 @config_option
-@click.option(
-    "--print-policy", "policy", is_flag=True, help="Print the IAM policy that a worker needs, and do no more."
-)
+@policy_option
 @json_option
-def doctor_command(config: Path | None, policy: bool, as_json: bool) -> None:
+def doctor_command(config: Path | None, policy: str | None, as_json: bool) -> None:
     """Check the configuration, credentials, each permission used, queues, table, bucket, engines, disk and clock.
 
     Run it on the instance, as the user that the daemon runs as. It hides no message from anybody (its look into a queue
@@ -54,7 +53,7 @@ def doctor_command(config: Path | None, policy: bool, as_json: bool) -> None:
       sd-scheduler doctor --print-policy > policy.json
     """
     if policy:
-        print_policy(configuration.load(config, os.environ))
+        print_policy(configuration.load(config, os.environ), Role(policy))
         return
     examination = _Examination(_findings(config))
     if as_json:
@@ -119,7 +118,8 @@ def _aws(settings: Settings) -> Iterator[Finding]:
 
 def _host(settings: Settings) -> Iterator[Finding]:
     from scheduler.engines.build import build_engines  # noqa: PLC0415  # brings Pillow, which nothing else here needs
+    from scheduler.stores.inputs import build_inputs  # noqa: PLC0415
 
-    yield from host_checks.engines(build_engines(settings), settings.sd_api.sd_api_base_url)
+    yield from host_checks.engines(build_engines(settings, build_inputs(settings)))
     yield host_checks.disk(Path())
     yield host_checks.stop_time(settings.scheduler.stop_grace_s, [Path(), REPOSITORY])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -44,6 +46,15 @@ class Failure(Exception):
         return json.dumps({name: value for name, value in told.items() if value is not None})
 
 
+@contextmanager
+def blaming(what: str) -> Iterator[None]:
+    """Stand around the reading of `what`, which is no conf.ini: its ConfigError becomes a Failure of that kind."""
+    try:
+        yield
+    except ConfigError as error:
+        raise _of_problems(error, f"the {what}", kind=what) from error
+
+
 def failure_of(error: SchedulerError | click.ClickException | KeyboardInterrupt) -> Failure:
     """Say one of our errors, click's, or a Ctrl-C as the end of a command."""
     match error:
@@ -55,10 +66,7 @@ def failure_of(error: SchedulerError | click.ClickException | KeyboardInterrupt)
         case click.ClickException():
             return Failure(error.format_message(), kind="failed", code=error.exit_code)
         case ConfigError():
-            count = f"{len(error.problems)} problem{'s' if len(error.problems) != 1 else ''}"
-            lines = (*error.problems, count)
-            said = f"the configuration has {count}"
-            return Failure(said, kind="configuration", code=WRONG_USE, lines=lines, problems=error.problems)
+            return _of_problems(error, "the configuration", kind="configuration")
         case Rejected():
             where = f" (field {error.field})" if error.field else ""
             lines = (f"refused: {error.message}{where}",)
@@ -67,3 +75,9 @@ def failure_of(error: SchedulerError | click.ClickException | KeyboardInterrupt)
             code = REFUSED if isinstance(error, AccessDenied) else FAILED
             return Failure(error.message, kind=error.kind, code=code, advice=advice_for(error))
     return Failure(str(error), kind="failed")
+
+
+def _of_problems(error: ConfigError, what: str, *, kind: str) -> Failure:
+    count = f"{len(error.problems)} problem{'s' if len(error.problems) != 1 else ''}"
+    lines = (*error.problems, count)
+    return Failure(f"{what} has {count}", kind=kind, code=WRONG_USE, lines=lines, problems=error.problems)

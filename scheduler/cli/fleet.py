@@ -12,21 +12,21 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from scheduler.autoscale import protocol
-from scheduler.autoscale.book import Book, Pause
+from scheduler.autoscale.book import LEASE_S, TICK_S, Book, Pause
+from scheduler.autoscale.fleets.port import Condition, Life
 from scheduler.autoscale.protocol import State
 from scheduler.autoscale.report import FleetReport, explained
+from scheduler.cli.failure import FAILED
+from scheduler.cli.fleet_view import fleet_table, one_line, plain, spoken
 from scheduler.cli.options import config_option, json_option, local_option
-from scheduler.cli.session import load_settings
+from scheduler.cli.session import load_fleet_settings
 from scheduler.domain.errors import SchedulerError
 from scheduler.fleet import FleetParts, look, open_fleet
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from scheduler.observe import logging
 
 WATCH_S = 2.0
 SPAN = re.compile(r"(\d+)([smhd])")
@@ -52,6 +52,11 @@ def show_command(config: Path | None, local: bool, as_json: bool) -> None:
     """Show target, members, queue and every worker.
 
     \b
+    Exits with
+      0  the fleet is there
+      1  it has ended, or there is none of this name
+
+    \b
     Example:
       sd-scheduler fleet show --json
     """
@@ -63,7 +68,8 @@ def show_command(config: Path | None, local: bool, as_json: bool) -> None:
 
         Console().print(fleet_table(found))
     else:
-        click.echo("\n".join(_plain(found)))
+        click.echo("\n".join(plain(found)))
+    sys.exit(FAILED if found.condition == Condition.ENDED else 0)
 
 
 @fleet_group.command("watch")
@@ -129,10 +135,10 @@ def drain_command(config: Path | None, local: bool, instance_id: str, is_replace
     Example:
       sd-scheduler fleet drain i-0123456789abcdef0 --replace
     """
-    state = _open(config, local=local).state
-    worker = state.worker(instance_id)
+    parts = _open(config, local=local)
+    state, worker = parts.state, parts.state.worker(instance_id)
     if worker is None or worker.state is State.GONE:
-        raise SchedulerError(f"{instance_id} is no worker of this fleet: see sd-scheduler fleet show")
+        raise SchedulerError(_why_no_worker(parts, instance_id))
     if worker.state is State.ACTIVE:
         change = protocol.drain(worker, why=f"asked for by {_me()}", replace=is_replaced, firm=True, now_s=time.time())
         worker = state.change(change).worker or worker
@@ -147,7 +153,8 @@ def drain_command(config: Path | None, local: bool, instance_id: str, is_replace
 @local_option
 @click.option("--for", "span", default="1h", show_default=True, help="How long, such as 90s, 30m, 1h, 2d.")
 @click.option("--why", default="", help="For those who wonder later.")
-def pause_command(config: Path | None, local: bool, span: str, why: str) -> None:
+@json_option
+def pause_command(config: Path | None, local: bool, span: str, why: str, as_json: bool) -> None:
     """Leave the fleet as it is for a while: nothing is added, nobody is asked to go.
 
     What is on its way out already goes on, interruptions are handled, and dead workers are still written off.
@@ -156,107 +163,68 @@ def pause_command(config: Path | None, local: bool, span: str, why: str) -> None
     Example:
       sd-scheduler fleet pause --for 30m --why "load test"
     """
-    until_s = time.time() + _span_s(span)
-    _open(config, local=local).state.set_pause(Pause(until_s=until_s, by=_me(), why=why))
-    click.echo(f"paused until {_at(until_s)}; sd-scheduler fleet resume ends it sooner")
+    pause = Pause(until_s=time.time() + _span_s(span), by=_me(), why=why)
+    _open(config, local=local).state.set_pause(pause)
+    if as_json:
+        click.echo(json.dumps(asdict(pause)))
+    else:
+        click.echo(f"paused until {_at(pause.until_s)}; sd-scheduler fleet resume ends it sooner")
 
 
 @fleet_group.command("resume")
 @config_option
 @local_option
-def resume_command(config: Path | None, local: bool) -> None:
+@json_option
+def resume_command(config: Path | None, local: bool, as_json: bool) -> None:
     """End a pause, and let workers be added again after several in a row never worked.
 
     \b
     Example:
       sd-scheduler fleet resume
     """
-    _open(config, local=local).state.set_pause(Pause(until_s=time.time(), by=_me()))
-    click.echo("resumed: the next tick decides, within 15 s")
+    state, now_s = _open(config, local=local).state, time.time()
+    before, book = state.pause(), state.book()
+    was_paused = before is not None and now_s < before.until_s
+    state.set_pause(Pause(until_s=now_s, by=_me()))
+    is_led = book is not None and book.leader != "" and now_s - book.written_s < LEASE_S
+    if as_json:
+        click.echo(json.dumps({"was_paused": was_paused, "is_led": is_led}))
+        return
+    said = "resumed" if was_paused else "no pause was on; a stop after workers that never worked is lifted"
+    when = f"within {TICK_S:.0f} s" if is_led else "which is whoever looks next: nobody has led just now"
+    click.echo(f"{said}: the next tick decides, {when}")
 
 
 def _open(config: Path | None, *, local: bool) -> FleetParts:
-    return open_fleet(load_settings(config, local=local), host=_me())
+    settings = load_fleet_settings(config, local=local)
+    logging.configure(secrets=[settings.sd_api.api_auth.get_secret_value()], stream=sys.stderr)
+    return open_fleet(settings, host=_me())
 
 
 def _me() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
+def _why_no_worker(parts: FleetParts, instance_id: str) -> str:
+    members = {member.instance_id: member for member in parts.fleet.describe().members}
+    member = members.get(instance_id)
+    if member is not None and member.life is not Life.ENDING:
+        ago = spoken(time.time() - member.launched_s)
+        return f"{instance_id} was launched {ago} ago and has not reported yet: ask again once fleet show says active"
+    return f"{instance_id} is no worker of this fleet: see sd-scheduler fleet show"
+
+
 def _watch_in_a_pipe(parts: FleetParts, *, as_json: bool) -> None:
-    shown: Callable[[FleetReport], str] = (
-        (lambda found: json.dumps(found.to_json())) if as_json else (lambda found: _plain(found)[0])
-    )
+    shown: Callable[[FleetReport], str] = (lambda found: json.dumps(found.to_json())) if as_json else one_line
     last: tuple[object, ...] | None = None
     while True:
         found = look(parts)
-        facts = (found.target, found.members, found.wanted, found.hold, [line.state for line in found.workers])
+        states = [line.state for line in found.workers]
+        facts = (found.target, found.members, found.wanted, found.hold, states)
         if facts != last:
             click.echo(shown(found))
             last = facts
         time.sleep(WATCH_S)
-
-
-def _plain(found: FleetReport) -> list[str]:
-    wanted = "-" if found.wanted is None else found.wanted
-    head = (
-        f"{found.fleet}: {found.condition}, target {found.target}, members {found.members}, wanted {wanted}, "
-        f"queue {found.visible} visible {found.in_flight} in flight"
-    )
-    lines = [head]
-    lines += [f"  paused for {found.paused_for_s:.0f} s more"] if found.paused_for_s else []
-    lines += [f"  because {reason}" for reason in found.reasons]
-    lines += [f"  held: {found.hold}"] if found.hold else []
-    lines += [f"  trouble: {found.trouble}"] if found.trouble else []
-    lines += [
-        f"  {line.instance_id}  {line.state}  running {line.running}  waiting {line.waiting}  finished {line.finished}  "
-        f"idle {line.idle_s:.0f} s{'  ' + line.note if line.note else ''}"
-        for line in found.workers
-    ]
-    return lines
-
-
-def fleet_table(found: FleetReport) -> RenderableType:
-    """Return a report as a person sees it at a terminal."""
-    from rich.console import Group  # noqa: PLC0415  # rich is loaded for a terminal only
-    from rich.table import Table  # noqa: PLC0415  # as above
-    from rich.text import Text  # noqa: PLC0415  # as above
-
-    head = Table.grid(padding=(0, 2))
-    wanted = "-" if found.wanted is None else str(found.wanted)
-    head.add_row("fleet", f"{found.fleet} ({found.condition})")
-    head.add_row("capacity", f"target {found.target}, members {found.members}, wanted {wanted} ({found.policy or '-'})")
-    head.add_row("queue", f"{found.visible} visible, {found.in_flight} in flight")
-    for reason in found.reasons:
-        head.add_row("because", reason)
-    if found.hold:
-        head.add_row("held", Text(found.hold, style="yellow"))
-    if found.paused_for_s:
-        head.add_row("paused", Text(f"for {found.paused_for_s:.0f} s more", style="yellow"))
-    if found.trouble:
-        head.add_row("trouble", Text(found.trouble, style="bold red"))
-    ago = "" if found.decided_s_ago is None else f", {found.decided_s_ago:.0f} s ago"
-    head.add_row("leader", f"{found.leader or '-'}{ago}")
-    styles = {
-        "active": "green",
-        "booting": "cyan",
-        "preparing": "cyan",
-        "drain": "yellow",
-        "drained": "yellow",
-        "term": "red",
-    }
-    table = Table("worker", "state", "running", "waiting", "finished", "idle", "")
-    for line in found.workers:
-        table.add_row(
-            line.instance_id,
-            Text(line.state, style=styles.get(line.state, "")),
-            str(line.running),
-            str(line.waiting),
-            str(line.finished),
-            f"{line.idle_s:.0f} s",
-            Text(line.note, overflow="fold"),
-        )
-    return Group(head, table)
 
 
 def _decision(book: Book) -> dict[str, object]:
@@ -276,4 +244,9 @@ def _span_s(text: str) -> float:
     matched = SPAN.fullmatch(text.strip())
     if matched is None:
         raise click.BadParameter(f"{text!r} is no time; write such as 90s, 30m, 1h or 2d", param_hint="--for")
-    return float(matched[1]) * UNITS_S[matched[2]]
+    span_s = float(matched[1]) * UNITS_S[matched[2]]
+    if span_s == 0:
+        raise click.BadParameter(
+            "must be longer than nothing; sd-scheduler fleet resume ends a pause", param_hint="--for"
+        )
+    return span_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scheduler.autoscale.fleets.build import build_fleet
+from scheduler.autoscale.fleets.port import Condition
 from scheduler.aws import check_fleet
 from scheduler.aws.addresses import read_queue
 from scheduler.aws.checking import Asking, Finding, fail, ok
@@ -31,8 +32,11 @@ def findings(clients: OperatorClients, settings: Settings) -> Iterator[Finding]:
         yield fail(check, error.message, "see whether it exists in this region, and whether these credentials may look")
         return
     yield from check_fleet.settings(check, fleet.faults)
+    if view.condition is Condition.ENDED:
+        return
     yield from check_fleet.bounds(
         f"{check} bounds",
+        policy=section.policy,
         min_capacity=section.min_capacity,
         max_capacity=section.max_capacity,
         min_size=view.min_size,

@@ -1,15 +1,20 @@
-"""The fleet's demo at a terminal: live, with a verdict; plain lines in a pipe."""
+"""Local mode's fleet at a terminal: its demo, live, with a verdict, or plain lines in a pipe; or kept until a signal."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
+import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from scheduler.cli.fleet import fleet_table
+from scheduler.cli.autoscale import lead_until_told
+from scheduler.cli.fleet_view import fleet_table
+from scheduler.config import load
+from scheduler.fleet import make_leader, open_fleet
 from scheduler.local import fleet_demo
 from scheduler.local.fleet_demo import Moment
 from scheduler.local.fleet_world import LocalFleetWorld
@@ -26,7 +31,10 @@ def run_fleet_demo(world: LocalWorld, folder: Path) -> int:
     """Run the demo in a world that is up; return the exit code."""
     console = Console()
     console.print(
-        f"A burst of {TASKS} tasks, and no worker: the fleet grows to {MAX_CAPACITY}, and goes again when idle."
+        f"A burst of {TASKS} tasks, and no worker: the fleet grows to {MAX_CAPACITY}, and goes again when idle. "
+        f"Policy: threshold, {QUICK['cooldown_s']} s between changes; the default, backlog, would hold on to idle workers "
+        "for longer. Workers report every 10 s.",
+        soft_wrap=True,
     )
     with contextlib.ExitStack() as stack:
         logging.configure(stream=stack.enter_context((folder / "fleet.log").open("w")))
@@ -48,8 +56,28 @@ def run_fleet_demo(world: LocalWorld, folder: Path) -> int:
     if verdict.is_as_meant:
         console.print("[green]Grown from nothing, gone again, nothing killed.[/green]")
         return 0
+    if verdict.leader_died:
+        console.print(f"its leader died: {verdict.leader_died}", soft_wrap=True, markup=False)
     console.print(f"[red]not as meant[/red]; the log is {folder / 'fleet.log'}, the workers' are in {folder / 'fleet'}")
     return 1
+
+
+def keep_local_fleet(world: LocalWorld, folder: Path) -> int:
+    """Keep a fleet of worker processes in a world that is up, by the configuration as it is, until a signal."""
+    with contextlib.ExitStack() as stack:
+        logging.configure(stream=stack.enter_context((folder / "fleet.log").open("w")))
+        stack.enter_context(LocalFleetWorld(world, max_capacity=MAX_CAPACITY))
+        parts = open_fleet(load(world.config, os.environ), host="local")
+        click.echo(
+            f"AWS (moto)  {world.endpoint}\n"
+            f"fleet       none to {MAX_CAPACITY} workers, by [autoscaling] of {world.config}, which may be edited now\n"
+            f"submit      sd-scheduler task submit --local --prompt 'a lighthouse at dusk' --wait\n"
+            f"look        sd-scheduler fleet watch --local; sd-scheduler fleet why --local\n"
+            f"logs        {folder / 'fleet.log'}, {folder / 'fleet'}/*/output\n"
+            f"stop        Ctrl-C\n",
+            err=True,
+        )
+        return lead_until_told(parts, make_leader(parts, name="local"), as_json=False)
 
 
 def _headline(moment: Moment) -> Text:

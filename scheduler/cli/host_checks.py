@@ -21,16 +21,17 @@ _PROGRAM = "program:api-scheduler"
 _SUPERVISORD_DEFAULT_S = 10
 
 
-def engines(engines: Sequence[Engine], base_urls: Sequence[str]) -> Iterator[Finding]:
-    """Probe every engine; `base_urls` in the same order."""
-    for engine, url in zip(engines, base_urls, strict=True):
-        check = f"engine {url}"
+def engines(engines: Sequence[Engine]) -> Iterator[Finding]:
+    """Probe every engine."""
+    for engine in engines:
+        check = f"engine {engine.name}"
         try:
             engine.probe()
         except SchedulerError as error:
-            yield fail(check, str(error), "start the WebUI with --api there, or correct sd_api_base_url or api_auth")
+            yield fail(check, str(error), "start it there (the WebUI with --api), or correct its address or login")
         else:
-            yield ok(check, f"answers; default checkpoint: {engine.title(None) or 'none'}")
+            default = engine.title(None)
+            yield ok(check, f"answers; default checkpoint: {default}" if default else "answers")
 
 
 def disk(folder: Path) -> Finding:

@@ -17,9 +17,8 @@ from rich.live import Live
 from rich.table import Column, Table
 
 from scheduler.app import Scheduler
-from scheduler.cli.fleet_demo import run_fleet_demo
+from scheduler.cli.fleet_demo import keep_local_fleet, run_fleet_demo
 from scheduler.config import load
-from scheduler.engines.build import build_engines
 from scheduler.local import contact_sheet, demo
 from scheduler.local.hangup import end_at_hangup
 from scheduler.local.world import CHECKPOINTS, LocalWorld
@@ -34,11 +33,18 @@ STYLES = {"completed": "green", "failed": "red", "processing": "yellow", "cancel
 @click.command("local", short_help="Run everything on this machine: no AWS, no GPU.")
 @click.option("--demo", "is_demo", is_flag=True, help="Run a dozen tasks, show what came of them, and end.")
 @click.option("--demo-fleet", "is_fleet_demo", is_flag=True, help="Show a fleet grow with a burst and go when idle.")
+@click.option("--fleet", "is_fleet", is_flag=True, help="Keep a fleet of worker processes in place of the one daemon.")
 @click.option("--seconds-per-step", default=0.05, show_default=True, help="How slow the stand-in engine is.")
 @click.option("--switch-seconds", default=1.0, show_default=True, help="How long it takes to load a checkpoint.")
 @click.option("--health-port", default=0, help="Where /health answers; default: any free port.")
 def local_command(
-    is_demo: bool, is_fleet_demo: bool, seconds_per_step: float, switch_seconds: float, health_port: int
+    *,
+    is_demo: bool,
+    is_fleet_demo: bool,
+    is_fleet: bool,
+    seconds_per_step: float,
+    switch_seconds: float,
+    health_port: int,
 ) -> None:
     """Run the scheduler with moto as AWS and a stand-in as the SD WebUI, all on loopback, state under .local/.
 
@@ -51,12 +57,18 @@ def local_command(
     \b
       sd-scheduler local --demo     submits a dozen tasks itself; exit 0 if all went as it should
       sd-scheduler local --demo-fleet
+    \b
+      sd-scheduler local --fleet    and, in another terminal in the same folder:
+      sd-scheduler fleet show --local
     """
     end_at_hangup()
     world = LocalWorld(FOLDER, seconds_per_step=seconds_per_step, switch_s=switch_seconds, health_port=health_port)
     if is_fleet_demo:
         with world:
             sys.exit(run_fleet_demo(world, FOLDER))
+    if is_fleet:
+        with world:
+            sys.exit(keep_local_fleet(world, FOLDER))
     with world, contextlib.ExitStack() as stack:
         settings = load(world.config, os.environ)
         if is_demo:
@@ -64,7 +76,7 @@ def local_command(
             logging.configure(stream=log_file)
         else:
             logging.configure()
-        scheduler = Scheduler(settings, build_engines(settings))
+        scheduler = Scheduler(settings)
         if not is_demo:
             _greet(world, scheduler)
             sys.exit(scheduler.run())
@@ -78,7 +90,9 @@ def _greet(world: LocalWorld, scheduler: Scheduler) -> None:
     host, port = scheduler.health_address
     click.echo(
         f"AWS (moto)       {world.endpoint}\n"
-        f"engine stand-in  {world.engine.base_url}\n"
+        f"WebUI stand-in   {world.engine.base_url}\n"
+        f"ComfyUI stand-in {world.comfy.base_url}\n"
+        f"job API stand-in {world.jobs.base_url if world.jobs else ''}\n"
         f"health           http://{host}:{port}/health\n"
         f"submit           sd-scheduler task submit --local --prompt 'a lighthouse at dusk' --wait\n"
         f"stop             Ctrl-C\n",

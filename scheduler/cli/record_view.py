@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 FIRST = (
-    *("status", "task_id", "taskId", "job_type", "error_message", "cancel_requested", "progress", "step", "eta_s"),
+    *(
+        "status",
+        "task_id",
+        "taskId",
+        "job_type",
+        "error_message",
+        "cancel_requested",
+        "progress",
+        "step",
+        "node",
+        "eta_s",
+    ),
     *("checkpoint", "sampler", "warnings", "created_at", "updated_at", "finished_at", "expires_at", "lease_until"),
     *("queued_ms", "prepare_ms", "generate_ms", "store_ms"),
 )
@@ -24,16 +35,21 @@ def plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
+RESULTS = ("images", "result_s3_uri")
+"""What came of a task; these have lines of their own, at the end."""
+
+
 def lines(record: Mapping[str, Any], *, now_s: float, zone: dt.tzinfo | None = None) -> list[str]:
-    """Return a line for each attribute but `images`. `now_s` is epoch seconds; `zone` is local time's when None."""
+    """Return a line for each attribute but the results. `now_s` is epoch seconds; `zone` is local time's when None."""
     names = [name for name in FIRST if name in record]
-    names += sorted(name for name in record if name not in FIRST and name != "images")
+    names += sorted(name for name in record if name not in FIRST and name not in RESULTS)
     return [f"{name:<14} {_shown(name, record, now_s=now_s, zone=zone)}" for name in names]
 
 
-def image_lines(images: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a line for each image; `url` was added to it."""
-    return [f"{'image':<14} {each['url']}  {_size(each)}{each['bytes']} bytes" for each in images]
+def result_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return a line for each image, to which `url` was added, and for what an engine stored by itself."""
+    images = [f"{'image':<14} {each['url']}  {_size(each)}{each['bytes']} bytes" for each in record.get("images", ())]
+    return images + ([f"{'result':<14} {_text(record['result_s3_uri'])}"] if record.get("result_s3_uri") else [])
 
 
 def _size(image: Mapping[str, Any]) -> str:
@@ -65,6 +81,11 @@ def _shown(name: str, record: Mapping[str, Any], *, now_s: float, zone: dt.tzinf
             return duration(max(0.0, float(value)))
         if name == "progress":
             return f"{value} %"
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    """Return a value as text that cannot steer a terminal."""
     if isinstance(value, str) and value.isprintable():
         return value
     return json.dumps(value, default=plain)

@@ -30,9 +30,8 @@ def run_command(config: Path | None, local: bool) -> None:
         sys.exit(local_command.main(args=[], standalone_mode=False))
     from scheduler.app import Scheduler  # noqa: PLC0415 - boto3 takes a second to load, and --help needs none of it
     from scheduler.config import load  # noqa: PLC0415
-    from scheduler.engines.build import build_engines  # noqa: PLC0415
     from scheduler.observe import logging  # noqa: PLC0415
 
     settings = load(config, os.environ)
     logging.configure(secrets=settings.secrets)
-    sys.exit(Scheduler(settings, build_engines(settings)).run())
+    sys.exit(Scheduler(settings).run())

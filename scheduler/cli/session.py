@@ -41,3 +41,13 @@ def load_settings(config: Path | None, *, local: bool) -> Settings:
         refuse_both(config)
         config = enter_local()
     return load(config, os.environ)
+
+
+def load_fleet_settings(config: Path | None, *, local: bool) -> Settings:
+    """Return the configuration meant, for a command about its fleet. Raises ConfigError, Unavailable."""
+    settings = load_settings(config, local=local)
+    if local and not settings.autoscaling.fleet_id:
+        raise Unavailable(
+            "the `sd-scheduler local` that runs here has no fleet: start it with --fleet, or --demo-fleet"
+        )
+    return settings

@@ -15,12 +15,13 @@ from scheduler import config as configuration
 from scheduler.aws import operator_clients
 from scheduler.aws.addresses import Account
 from scheduler.aws.errors import translated
+from scheduler.aws.fleet_policy import Role
 from scheduler.aws.making import Making, Outcome, State
 from scheduler.aws.resources import name_faults, set_up
 from scheduler.cli.failure import FAILED, REFUSED
 from scheduler.cli.listing import Row, show
 from scheduler.cli.options import config_option, json_option
-from scheduler.cli.policy import print_policy
+from scheduler.cli.policy import policy_option, print_policy
 from scheduler.domain.errors import ConfigError
 
 
@@ -28,11 +29,9 @@ from scheduler.domain.errors import ConfigError
 @config_option
 @click.option("--dry-run", is_flag=True, help="Change nothing; tell what would be done.")
 @click.option("--fix", is_flag=True, help="Also mend what is there and differs, where AWS lets it be mended in place.")
-@click.option(
-    "--print-policy", "policy", is_flag=True, help="Print the IAM policy that a worker needs, and do no more."
-)
+@policy_option
 @json_option
-def setup_command(config: Path | None, dry_run: bool, fix: bool, policy: bool, as_json: bool) -> None:
+def setup_command(config: Path | None, dry_run: bool, fix: bool, policy: str | None, as_json: bool) -> None:
     """Make the queues with their dead-letter queues, the table and the bucket that the configuration names.
 
     What is there is left as it is; a missing redrive policy, index or expiry is added, any other difference is told.
@@ -51,13 +50,14 @@ def setup_command(config: Path | None, dry_run: bool, fix: bool, policy: bool, a
       sd-scheduler setup -c /etc/sd-scheduler/conf.ini
       sd-scheduler setup --fix --json | jq -r '.resources[] | select(.state == "fixed").resource'
       sd-scheduler setup --print-policy > policy.json
+      sd-scheduler setup --print-policy autoscale > policy-of-the-lambda.json
     """
     settings = configuration.load(config, os.environ)
     aws = settings.aws
     if faults := name_faults(aws.sqs_queue_url, aws.aws_region):
         raise ConfigError(faults)
     if policy:
-        print_policy(settings)
+        print_policy(settings, Role(policy))
         return
     making = _making(aws.aws_region, is_rehearsed=dry_run, fixes=fix)
     told = _Told(

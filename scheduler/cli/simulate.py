@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from scheduler.cli import simulate_options, simulate_replay_view, simulate_view
+from scheduler.cli.failure import blaming
 from scheduler.cli.live_line import LiveLine
 from scheduler.cli.options import json_option
+from scheduler.cli.output import writing
 from scheduler.cli.session import load_settings
 from scheduler.simulate import plot
 from scheduler.simulate.compare import Report, compare
@@ -65,8 +67,8 @@ def simulate_command(
     over time, or cost against lateness with --compare and --sweep. docs/simulation.md tells how to read the figures.
 
     \b
-    Policies   backlog, backlog:thrifty, backlog:balanced, backlog:prompt, threshold, step, idle-stop
-    Rivals     target-tracking, keda-1, keda-5, keda-1-gentle, buildkite, static-N
+    Policies   backlog, backlog:thrifty, backlog:balanced, backlog:prompt, threshold, step, idle-stop, static-N
+    Rivals     target-tracking, keda-1, keda-5, keda-1-gentle, buildkite
     Demand     sd:days=7,load=0.39,seed=1            like a public service; load in GPUs
                poisson:days=1,rate=0.1,service=25    independent tasks
                burst:days=2,every=3600,size=200,service=20
@@ -86,30 +88,39 @@ def simulate_command(
         raise click.UsageError("--compare and --sweep: give one of them, a sweep compares too")
     section = load_settings(config, local=False).autoscaling if config else None
     terms = simulate_options.terms(world, section)
-    keys = simulate_options.settings(pairs, section)
+    with blaming("setting"):
+        keys = simulate_options.settings(pairs, section, late_after_s=world["late_after"])
     own = [replace(contender(section.policy, terms, keys), name=config.name)] if section and config else []
-    asked = [*own, *(contender(name, terms, keys) for name in dict.fromkeys(names))]
+    with blaming("policy"):
+        asked = [*own, *(contender(name, terms, keys) for name in dict.fromkeys(names))]
     if decisions is not None:
         if trace is not None or demand is not None or is_comparison or is_sweep or picture is not None:
             raise click.UsageError("--replay stands without --trace, --demand, --compare, --sweep and --plot")
         beside = asked or _presets(terms, keys)
-        replayed = replay(read_decisions(decisions), [one.policy for one in beside])
-        simulate_replay_view.show(replayed, [one.name for one in beside], as_json=as_json)
+        with blaming("replay"):
+            kept = read_decisions(decisions)
+        replayed = replay(kept, [one.policy for one in beside])
+        with writing():
+            simulate_replay_view.show(replayed, [one.name for one in beside], as_json=as_json)
         return
     if picture is not None:
-        plot.check(picture)
+        with blaming("picture"):
+            plot.check(picture)
     contenders = _with_others(asked, terms, keys, is_comparison=is_comparison, is_sweep=is_sweep, is_named=bool(names))
-    given = Demand.seen(trace.name, read_trace(trace)) if trace else generate(demand or USUAL_DEMAND)
+    with blaming("trace" if trace else "demand"):
+        given = Demand.seen(trace.name, read_trace(trace)) if trace else generate(demand or USUAL_DEMAND)
     line = LiveLine.for_people(as_json=as_json)
     report = compare(contenders, given, terms, most_late=most_late, tell=line.say)
     if picture is not None:
         line.say(f"drawing {picture}")
-        if is_comparison or is_sweep:
-            _draw_frontier(picture, report)
-        else:
-            _draw_over_time(picture, contenders, given)
+        with blaming("picture"):
+            if is_comparison or is_sweep:
+                _draw_frontier(picture, report)
+            else:
+                _draw_over_time(picture, contenders, given)
     line.clear()
-    simulate_view.show(report, picture=picture, as_json=as_json)
+    with writing():
+        simulate_view.show(report, picture=picture, is_sweep=is_sweep, as_json=as_json)
 
 
 def _presets(terms: Terms, keys: Mapping[str, Any]) -> list[Contender]:
@@ -138,12 +149,15 @@ def _with_others(
 
 def _draw_frontier(picture: Path, report: Report) -> None:
     points = [
-        plot.Point(family=row.family, name=row.policy, usd=row.cost_usd, late_share=row.late_share, killed=row.killed)
+        plot.Point(
+            family=row.family, name=row.policy, month_usd=row.month_usd, late_share=row.late_share, killed=row.killed
+        )
         for row in report.rows
         if row.contender is not None
     ]
     patient = report.rows[1]
-    plot.frontier(picture, points, oracle_usd=patient.cost_usd, title=_title(report.demand), most_late=report.most_late)
+    oracle = patient.policy, patient.month_usd
+    plot.frontier(picture, points, oracle=oracle, title=_title(report.demand), most_late=report.most_late)
 
 
 def _draw_over_time(picture: Path, contenders: Sequence[Contender], demand: Demand) -> None:

@@ -42,18 +42,18 @@ class Number(click.ParamType[float]):
 
 
 class _Range(click.ParamType[tuple[float, ...]]):
-    """FROM:TO, numbers from 0 on; where `has_third` also a whole one behind."""
+    """FROM:TO, numbers from 0 on; where `has_third` a whole one stands behind."""
 
     def __init__(self, *, has_third: bool = False) -> None:
-        self.name = "FROM:TO[:MOST]" if has_third else "FROM:TO"
-        self._most = 3 if has_third else 2
+        self.name = "FROM:TO:MOST" if has_third else "FROM:TO"
+        self._count = 3 if has_third else 2
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
         try:
             numbers = tuple(float(part) for part in str(value).split(":"))
         except ValueError:
             numbers = ()
-        is_range = 2 <= len(numbers) <= self._most and 0 <= numbers[0] <= numbers[1] < math.inf
+        is_range = len(numbers) == self._count and 0 <= numbers[0] <= numbers[1] < math.inf
         if not is_range or any(not 0 <= most < math.inf or most % 1 for most in numbers[2:]):
             self.fail(f"{value!r} is not {self.name}, in numbers from 0 on", param, ctx)
         return numbers
@@ -127,8 +127,7 @@ def terms(given: Mapping[str, Any], section: Autoscaling | None) -> Terms:
     }
     values = bounds_there | {name: given[option] for option, name in names.items() if given[option] is not None}
     shortages = tuple(
-        Shortage(from_h * HOUR_S, until_h * HOUR_S, int(most[0]) if most else 0)
-        for from_h, until_h, *most in given["shortage"]
+        Shortage(from_h * HOUR_S, until_h * HOUR_S, int(most)) for from_h, until_h, most in given["shortage"]
     )
     world = replace(USUAL, shortages=shortages, **values)
     if world.min_capacity > world.max_capacity:
@@ -138,9 +137,10 @@ def terms(given: Mapping[str, Any], section: Autoscaling | None) -> Terms:
     return world
 
 
-def settings(pairs: Sequence[str], section: Autoscaling | None) -> dict[str, Any]:
+def settings(pairs: Sequence[str], section: Autoscaling | None, *, late_after_s: float | None) -> dict[str, Any]:
     """Return the policies' keys: the section's, if there is one, with those of `pairs` (KEY=VALUE) in their place.
 
+    Without a section the wait aimed at is the one beyond which tasks are late (None: not given).
     Raises ConfigError with everything that is wrong.
     """
     texts: dict[str, str] = {}
@@ -162,4 +162,6 @@ def settings(pairs: Sequence[str], section: Autoscaling | None) -> dict[str, Any
     if problems:
         raise ConfigError(problems)
     there = {key: getattr(section, key) for key in _SETTABLE} if section else {}
+    if section is None and late_after_s is not None:
+        there["target_wait_s"] = min(86400.0, max(1.0, late_after_s))
     return there | {key: getattr(read, key) for key in texts}

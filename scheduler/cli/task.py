@@ -1,4 +1,4 @@
-"""``sd-scheduler task``: submit, show, fetch, cancel and parse tasks, for people and scripts."""
+"""``sd-scheduler task``: submit, show, fetch, cancel, parse and export tasks, for people and scripts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from scheduler.cli.failure import FAILED
 from scheduler.cli.options import config_option, json_option, local_option
 from scheduler.cli.session import load_settings
+from scheduler.cli.task_export import export_command
 from scheduler.cli.task_fetch import fetch_command
 from scheduler.cli.task_meaning import in_words, meaning_of
 from scheduler.cli.task_show import no_record, show_command
@@ -82,3 +83,4 @@ def parse_command(as_json: bool, file: IO[bytes]) -> None:
 task_group.add_command(submit_command)
 task_group.add_command(show_command)
 task_group.add_command(fetch_command)
+task_group.add_command(export_command)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 
+from scheduler.domain.ports import Inputs
 from scheduler.domain.routing import Routes
 from scheduler.domain.task import Task, TaskType
+from scheduler.engines.sdwebui_inputs import with_pictures
 from scheduler.engines.sdwebui_payload import draft
 from scheduler.local.standin import forms
 from scheduler.wire.json_body import shorten
@@ -19,15 +21,19 @@ KNOWN = {
 """The fields of A1111 1.10; the engine itself ignores others without a word."""
 
 
-def check(task: Task, *, routes: Routes, max_pixels: int) -> list[str]:
-    """Return warnings. Raises Rejected for what a worker of this configuration would refuse."""
+def check(task: Task, *, routes: Routes, inputs: Inputs, max_pixels: int) -> list[str]:
+    """Return warnings. Raises Rejected for what a worker of this configuration would refuse.
+
+    `inputs` need not fetch anything.
+    """
     if routes.runtime(task) is None:
         what = f"the runtime {shorten(task.runtime)}" if task.runtime else f"the task type {task.task_type}"
         served = ", ".join(routes.runtimes)
         return [f"no worker of this configuration runs {what}, so the task may wait for ever; served are {served}"]
     if task.task_type is TaskType.PIPELINE:
         return []
-    checked = draft(task.task_type, task.payload, seed_key="", max_pixels=max_pixels)
+    payload = with_pictures(task.payload, inputs)
+    checked = draft(task.task_type, payload, seed_key="", max_pixels=max_pixels)
     return [*unknown_fields(task), *checked.warnings]
 
 

@@ -12,8 +12,9 @@ import click
 
 from scheduler.cli.failure import Failure
 from scheduler.cli.options import config_option, json_option, local_option
-from scheduler.cli.record_view import image_lines, lines, plain
+from scheduler.cli.record_view import lines, plain, result_lines
 from scheduler.cli.session import load_settings
+from scheduler.domain.destinations import S3Address
 from scheduler.session import Session, open_session
 
 STYLES = {"completed": "green", "failed": "red", "processing": "yellow", "cancelled": "magenta"}
@@ -46,8 +47,10 @@ def find_record(session: Session, task_id: str) -> Mapping[str, Any]:
 def images_of(session: Session, record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the images of a record, from the list that it points to when there are too many. Raises Unavailable."""
     key = record.get("output_key")
-    images: list[Mapping[str, Any]] = json.loads(session.fetch(key))["images"] if key else record.get("images") or []
-    return images
+    if not key:
+        return record.get("images") or []
+    listed: list[Mapping[str, Any]] = json.loads(session.fetch(S3Address(bucket=session.bucket, key=key)))["images"]
+    return listed
 
 
 def no_record(task_id: str) -> Failure:
@@ -56,7 +59,7 @@ def no_record(task_id: str) -> Failure:
 
 
 def print_record(session: Session, record: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print a record with the addresses of its images."""
+    """Print a record with the addresses of its results."""
     shown = dict(record)
     if images := images_of(session, record):
         shown["images"] = [{**image, "url": session.address(str(image["key"]))} for image in images]
@@ -66,5 +69,5 @@ def print_record(session: Session, record: Mapping[str, Any], *, as_json: bool) 
     for line in lines(shown, now_s=time.time()):
         is_status = line.startswith("status ")
         click.echo(click.style(line, fg=STYLES.get(str(shown["status"]))) if is_status else line)
-    for line in image_lines(shown.get("images", [])):
+    for line in result_lines(shown):
         click.echo(line)

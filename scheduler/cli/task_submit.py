@@ -25,6 +25,7 @@ from scheduler.domain.routing import Routes
 from scheduler.domain.task import Task
 from scheduler.engines.build import build_engines
 from scheduler.session import Session, open_session
+from scheduler.stores.inputs import JudgedInputs
 from scheduler.submission import Submitted, submit
 from scheduler.wire import own
 from scheduler.wire.recognise import recognise
@@ -92,7 +93,8 @@ def submit_command(  # noqa: PLR0917 - click passes every option
     if file is None or own.looks_like(message):
         message.setdefault("task_id", task_id or str(uuid.uuid4()))
     task = _task_in(message)
-    warnings = check(task, routes=Routes(build_engines(configured)), max_pixels=max_pixels)
+    inputs = JudgedInputs(configured)
+    warnings = check(task, routes=Routes(build_engines(configured, inputs)), inputs=inputs, max_pixels=max_pixels)
     if wait or not as_json:
         for warning in warnings:
             click.secho(f"warning: {warning}", err=True, fg="yellow")

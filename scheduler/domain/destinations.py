@@ -41,7 +41,7 @@ _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _INSIDE = ("localhost", "localdomain", "local", "internal", "home.arpa", "lan", "intranet", "corp", "home", "private")
 """Endings of names that are never public, so that none of them need be looked up."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
-_S3 = re.compile(r"s3://([a-z0-9](?!.*\.\.)[a-z0-9.-]{1,61}[a-z0-9])/(.+)", re.DOTALL)
+_S3 = re.compile(r"s3://([a-z0-9](?![^/]*\.\.)[a-z0-9.-]{1,61}[a-z0-9])/(.+)", re.DOTALL)
 
 _NEVER = {
     "unspecified": ("0.0.0.0/8", "::/128"),
@@ -52,7 +52,7 @@ _NEVER = {
     "multicast": ("224.0.0.0/4", "ff00::/8"),
     "reserved": ("240.0.0.0/4",),
     "translated or tunnelled": (  # each carries an IPv4 address, which would escape its own judgment
-        *("::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"),
+        *("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"),
     ),
 }
 """What nothing opens: credentials of the host are given out there, or it is nobody's address."""
@@ -65,7 +65,8 @@ _CLOSED = {
     "protocol": ("192.0.0.0/24", "192.88.99.0/24", "2001::/23"),
 }
 """What the allow-list may open."""
-_COMPATIBLE = IPv6Network("::/96")
+_LOOPBACK_V6 = IPv6Address("::1")
+"""The one address in a range of the former kind that is none."""
 _GLOBAL_V6 = IPv6Network("2000::/3")
 _Ranges = tuple[tuple[str, IPNetwork], ...]
 
@@ -201,7 +202,11 @@ def read_opening(text: str) -> Opening:
             return Opening(name=host, port=port)
         network = ip_network(literal)
     for kind, never in _NEVER_RANGES:
-        if network.version == never.version and network.subnet_of(never):  # type: ignore[arg-type]  # one version
+        if (
+            network.network_address in never
+            and network.prefixlen >= never.prefixlen
+            and _never(network.network_address)
+        ):
             raise ValueError(f"such addresses are never gone to: {kind}")
     return Opening(network=network, port=port)
 
@@ -286,12 +291,9 @@ def _literal(host: str) -> IPAddress | None:
 
 
 def _never(address: IPAddress) -> str | None:
-    if isinstance(address, IPv6Address):
-        if address.scope_id is not None:
-            return "scoped"
-        if address in _COMPATIBLE and int(address) > 1:
-            return "translated or tunnelled"
-    return _kind(address, _NEVER_RANGES)
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        return "scoped"
+    return None if address == _LOOPBACK_V6 else _kind(address, _NEVER_RANGES)
 
 
 def _closed(address: IPAddress) -> str | None:

@@ -62,7 +62,8 @@ def _outcome(status: str, record: Mapping[str, Any]) -> Result | Failure:
         return CANCELLED
     if status == "completed":
         key = record.get("output_key")
-        return Result(images=() if key else read_images(record["images"]), images_key=key)
+        images = () if key else read_images(record["images"])
+        return Result(images=images, images_key=key, result_s3_uri=record.get("result_s3_uri"))
     error = record["error"]
     return Failure(kind=error["class"], message=error["message"], field=error.get("field"), engine=error.get("engine"))
 

@@ -8,6 +8,7 @@ import re
 from scheduler.domain.task import Format, Task
 
 MAX_PREFIX_CHARS = 200
+PREVIEW_NAME = "preview.jpg"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=-]+")
 TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """Ids that are safe as they are in keys, addresses and log lines; a UUID is one."""
@@ -33,6 +34,12 @@ def image_key(task: Task, *, default_prefix: str, run_no: int, index: int, exten
         return f"sd/out/{task.task_id}-{run}{index}{extension}"
     prefix = clean_prefix(task.prefix or "") or clean_prefix(default_prefix)
     return "/".join(part for part in (prefix, task.task_id, f"{run}{index}{extension}") if part)
+
+
+def preview_key(task: Task, *, default_prefix: str) -> str:
+    """Return the key of the picture in the making, beside those of the task; it is replaced as it grows."""
+    prefix = clean_prefix(task.prefix or "") or clean_prefix(default_prefix)
+    return "/".join(part for part in (prefix, task.task_id, PREVIEW_NAME) if part)
 
 
 def output_key(task: Task, *, run_no: int) -> str:

@@ -220,6 +220,16 @@ class Webhooks(Protocol):
         """Take `body` to be sent later; it neither waits nor raises."""
 
 
+class PreviewStore(Protocol):
+    """Pictures in the making, each replaced by the next. Both calls raise Unavailable."""
+
+    def show(self, key: str, jpeg: bytes) -> None:
+        """Put a picture under `key`, in place of what lies there."""
+
+    def hide(self, key: str) -> None:
+        """Take it away again; nothing there is no harm."""
+
+
 class TaskStore(Protocol):
     """Task records; the claim decides who runs a task. Every call raises Unavailable when the store does not answer.
 
@@ -232,8 +242,11 @@ class TaskStore(Protocol):
     def claim(self, task: Task, message: Message, *, owner: str, lease_s: float) -> Claim | Refused:
         """Take the right to run `task`, counting one run, or say why not; repeatable with the same `owner`."""
 
-    def renew(self, claim: Claim, *, lease_s: float, progress: Progress | None) -> bool:
-        """Extend the lease; return whether cancellation was asked for."""
+    def renew(self, claim: Claim, *, lease_s: float, progress: Progress | None, job_id: str | None = None) -> bool:
+        """Extend the lease; return whether cancellation was asked for.
+
+        `job_id` is by what the engine can be asked for the run; whoever claims the task next on this host is told.
+        """
 
     def release(self, claim: Claim, *, counts: Counts) -> None:
         """Put the task back to pending, at the cost that `counts` says."""

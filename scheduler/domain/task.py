@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -81,6 +81,7 @@ class Task:
     context: Any = None
     by_reference: bool = False
     api_path: str | None = None
+    preview: bool = False
     sns_id: str | None = None
     webhook: str | None = None
 
@@ -94,6 +95,7 @@ class Task:
 class Claim:
     """The right to run a task: `owner` is a nonce of this claim, `attempt` the fence, never reset.
 
+    `job_id` is the job of an engine on this host that an earlier holder of the claim left behind, and that may still run.
     `runs` counts this run; `tries` counts failed preparations so far, the first at `first_try_at_s`.
     """
 
@@ -104,6 +106,7 @@ class Claim:
     runs: int
     tries: int = 0
     first_try_at_s: float | None = None
+    job_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,10 +157,17 @@ class Result:
     checkpoint: str | None = None
     sampler: str | None = None
     warnings: tuple[str, ...] = ()
+    result_s3_uri: str | None = None
+    """Where the engine itself stored the result, in place of `images`."""
     gpu_cost_usd: Decimal | None = None
     """What the instance cost for the seconds of its render; None where no price is known."""
     images_key: str | None = None
     """Where the list of images lies in the bucket, when it is too long for the record."""
+
+    def addresses(self, address: Callable[[str], str]) -> list[str]:
+        """Return where the results lie: `address` turns an image's key into what people are given."""
+        own = [self.result_s3_uri] if self.result_s3_uri and not self.images else []
+        return own or [address(image.key) for image in self.images]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,13 +184,15 @@ class Failure:
 class Progress:
     """How far a run is: `percent` 0..100, the sampler step, the seconds left as the engine guesses them.
 
-    `node` names the part of a graph that runs, for engines that run graphs.
+    `node` names the part of a graph that runs, for engines that run graphs; `preview_key` is where the picture in the
+    making lies, once it does.
     """
 
     percent: int
     step: int
     eta_s: int
     node: str | None = None
+    preview_key: str | None = None
 
 
 def fingerprint(request: Mapping[str, Any]) -> str:

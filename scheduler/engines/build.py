@@ -1,25 +1,109 @@
-"""The engines that the settings name, one for each base URL."""
+"""The engines of this host, as the settings name them: the only place that knows which kinds there are."""
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
 from scheduler.config import Settings
+from scheduler.config_syntax import EngineLine
 from scheduler.domain.clock import SystemClock
-from scheduler.domain.ports import Engine
+from scheduler.domain.ports import Engine, Inputs
+from scheduler.engines.comfyui import ComfyUiEngine
+from scheduler.engines.comfyui_client import ComfyClient
+from scheduler.engines.job_api import JobApiEngine
+from scheduler.engines.job_api_client import JobApiClient
 from scheduler.engines.sdwebui import SdWebUiEngine
 from scheduler.sd_api_client import SdApiClient
 
+WEBUI_RUNTIMES = ("sdwebui", "legacy")
+"""The names of the WebUI of [sd_api], where [engines] does not give them to another."""
 
-def build_engines(settings: Settings) -> list[Engine]:
-    """Return an engine for each `sd_api_base_url`; the first is `sdwebui`, the others bear a number."""
-    api, scheduler = settings.sd_api, settings.scheduler
-    user, _, password = api.api_auth.get_secret_value().partition(":")
-    return [
-        SdWebUiEngine(
-            "sdwebui" if n == 1 else f"sdwebui-{n}",
-            SdApiClient(url, (user, password) if user else None),
-            clock=SystemClock(),
-            max_pixels=scheduler.max_pixels,
-            restart_command=api.restart_command,
+
+def build_engines(settings: Settings, inputs: Inputs) -> list[Engine]:
+    """Return an engine for each address; the first of a runtime bears its name, the others a number besides.
+
+    An address under several names is one engine that serves them all. Where [engines] names any, the WebUI of
+    [sd_api] is there only if its address is given.
+    """
+    runtimes: dict[tuple[str, str], list[str]] = {}
+    commands: dict[tuple[str, str], tuple[str, ...]] = {}
+    for name, line in _lines(settings):
+        for url in line.base_urls:
+            runtimes.setdefault((line.kind, url), []).append(name)
+            commands[line.kind, url] = commands.get((line.kind, url), ()) or line.restart_command
+    built: list[Engine] = []
+    for (kind, url), names in runtimes.items():
+        number = 1 + sum(names[0] in engine.runtimes for engine in built)
+        wanted = _Wanted(
+            settings=settings,
+            inputs=inputs,
+            name=names[0] if number == 1 else f"{names[0]}-{number}",
+            url=url,
+            runtimes=frozenset(names),
+            restart_command=commands[kind, url],
         )
-        for n, url in enumerate(api.sd_api_base_url, start=1)
-    ]
+        built.append(_KINDS[kind](wanted))
+    return built
+
+
+def _lines(settings: Settings) -> Iterator[tuple[str, EngineLine]]:
+    """Yield each runtime with what serves it, in the order in which tasks without a runtime look for an engine."""
+    named, api = settings.engines.lines, settings.sd_api
+    if not named or ("sd_api", "sd_api_base_url") in settings.sources:
+        webui = EngineLine("sdwebui", api.sd_api_base_url, api.restart_command)
+        yield from ((name, webui) for name in WEBUI_RUNTIMES if name not in named)
+    yield from named.items()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """One engine to build."""
+
+    settings: Settings
+    inputs: Inputs
+    name: str
+    url: str
+    runtimes: frozenset[str]
+    restart_command: tuple[str, ...]
+
+
+def _webui(wanted: _Wanted) -> Engine:
+    user, _, password = wanted.settings.sd_api.api_auth.get_secret_value().partition(":")
+    return SdWebUiEngine(
+        wanted.name,
+        SdApiClient(wanted.url, (user, password) if user else None),
+        clock=SystemClock(),
+        max_pixels=wanted.settings.scheduler.max_pixels,
+        inputs=wanted.inputs,
+        runtimes=wanted.runtimes,
+        restart_command=wanted.restart_command,
+    )
+
+
+def _comfyui(wanted: _Wanted) -> Engine:
+    return ComfyUiEngine(
+        wanted.name,
+        ComfyClient(wanted.url),
+        clock=SystemClock(),
+        max_pixels=wanted.settings.scheduler.max_pixels,
+        inputs=wanted.inputs,
+        runtimes=wanted.runtimes,
+        client_id=f"sd-scheduler-{socket.gethostname()}-{wanted.name}",  # what an earlier process left is known by it
+        restart_command=wanted.restart_command,
+    )
+
+
+def _job_api(wanted: _Wanted) -> Engine:
+    return JobApiEngine(
+        wanted.name,
+        JobApiClient(wanted.url),
+        clock=SystemClock(),
+        inputs=wanted.inputs,
+        runtimes=wanted.runtimes,
+        restart_command=wanted.restart_command,
+    )
+
+
+_KINDS: dict[str, Callable[[_Wanted], Engine]] = {"sdwebui": _webui, "comfyui": _comfyui, "job_api": _job_api}

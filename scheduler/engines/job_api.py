@@ -78,11 +78,13 @@ class JobApiEngine:
         *,
         clock: Clock,
         inputs: Inputs,
+        runtimes: frozenset[str] = frozenset({"job_api"}),
         restart_command: Sequence[str] = (),
         dice: random.Random | None = None,
         wait: Wait = threading.Event.wait,
     ) -> None:
         self.name = name
+        self.runtimes = runtimes
         self._client = client
         self._clock = clock
         self._inputs = inputs
@@ -92,6 +94,10 @@ class JobApiEngine:
         self._run_lock = threading.Lock()  # guards `_current`
         self._current: _Current | None = None
         self._broken: _Broken | None = None
+
+    def can_run(self, task: Task) -> bool:
+        """See the port."""
+        return task.api_path is not None
 
     # what the engine is and has
 

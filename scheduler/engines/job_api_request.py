@@ -10,19 +10,18 @@ from typing import Any
 from scheduler.domain.errors import Rejected
 from scheduler.domain.task import Task
 from scheduler.engines.seeds import pinned_seed
+from scheduler.wire.job_api import PATHS
 from scheduler.wire.json_body import shorten
 
-API_PATHS = ("/api/v1/camera-angle/jobs", "/api/v1/qwen-image-edit/jobs")
-"""The paths that a task may name, compared letter by letter: all that the API has for making pictures."""
 SCHEMES = ("https://", "s3://")
 _ADDRESS = re.compile(r"image[0-9]*_url")
 
 
 def checked_path(api_path: str | None) -> str:
     """Return the path to post to. Raises Rejected for any but the listed ones, however it is spelt."""
-    if api_path not in API_PATHS:
+    if api_path not in PATHS:
         said = "is missing" if api_path is None else f"is {shorten(api_path)}"
-        raise Rejected(f"api_path {said}: it must be one of {', '.join(API_PATHS)}", field="api_path")
+        raise Rejected(f"api_path {said}: it must be one of {', '.join(PATHS)}", field="api_path")
     return api_path
 
 

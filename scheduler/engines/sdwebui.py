@@ -23,14 +23,15 @@ from scheduler.domain.errors import (
     SchedulerError,
     Transient,
 )
-from scheduler.domain.ports import Clock, PreparedRun, Preview
+from scheduler.domain.ports import Clock, Inputs, PreparedRun, Preview
 from scheduler.domain.task import Progress, Task, TaskType
 from scheduler.engines.restart import RestartCommand
 from scheduler.engines.sdwebui_answer import SdWebUiAnswer
 from scheduler.engines.sdwebui_catalogue import Catalogue
 from scheduler.engines.sdwebui_errors import classify
+from scheduler.engines.sdwebui_inputs import with_pictures
 from scheduler.engines.sdwebui_payload import choose_sampler, draft, encode, one_at_a_time
-from scheduler.engines.sdwebui_progress import Jobs
+from scheduler.engines.sdwebui_progress import Jobs, preview_of
 from scheduler.sd_api_client import ROOT, AnswerTimedOut, EngineResponse, NoSuchRoute, SdApiClient
 
 log = structlog.get_logger()
@@ -61,12 +62,14 @@ class SdWebUiEngine:
         *,
         clock: Clock,
         max_pixels: int,
+        inputs: Inputs | None = None,
         runtimes: frozenset[str] = frozenset({"sdwebui", "legacy"}),
         restart_command: Sequence[str] = (),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.name = name
         self.runtimes = runtimes
+        self._inputs = inputs
         self._client = client
         self._clock = clock
         self._max_pixels = max_pixels
@@ -116,8 +119,16 @@ class SdWebUiEngine:
         return None if job.is_idle else job.progress
 
     def preview(self) -> Preview | None:
-        """See the port: this engine is not asked for its picture in the making."""
-        return None
+        """See the port. What comes after the look may be another's, so it counts only while the run is ours."""
+        current = self._current
+        if current is None or not current.is_posted:
+            return None
+        try:
+            said = self._client.progress(with_picture=True)
+        except (EngineDown, NoSuchRoute):
+            return None
+        found = preview_of(said)
+        return found if self._current is current else None
 
     # before the run
 
@@ -126,7 +137,8 @@ class SdWebUiEngine:
         if not self.can_run(task):
             said = f"the runtime {task.runtime or self.name} is an SD WebUI, which runs no {task.task_type}"
             raise Rejected(said, field="task_type")
-        made = draft(task.task_type, task.payload, seed_key=seed_key, max_pixels=self._max_pixels)
+        payload = task.payload if self._inputs is None else with_pictures(task.payload, self._inputs)
+        made = draft(task.task_type, payload, seed_key=seed_key, max_pixels=self._max_pixels)
         checkpoint = sampler = None
         if task.task_type in _RENDERS:
             self._catalogue.ensure()

@@ -5,99 +5,21 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
-
-MAX_WORDS = 500
-"""Characters of the engine's own words that are kept."""
-
-
-class Verdict(StrEnum):
-    """What becomes of the task, in the words of the table."""
-
-    REJECTED = "Rejected"
-    TRANSIENT = "Transient, a run spent"
-    OUT_OF_MEMORY = "OutOfMemory"
-    FATAL = "Fatal"
-    DOWN = "EngineDown"
-    LOST = "EngineLost"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """An answer taken apart: the exception's class and what it said, where there are such.
-
-    `is_foreign` tells that the API's own code did not write it: a wrong path, or another server.
-    """
-
-    status: int
-    error: str
-    said: str
-    detail: Any = None
-    is_foreign: bool = False
-
-    @property
-    def words(self) -> str:
-        """The engine's own words, bounded."""
-        return (f"{self.error}: {self.said}" if self.error and self.said else self.error or self.said)[:MAX_WORDS]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One row. It applies when the status, the exception's class and the text all fit; None fits all.
-
-    `foreign` rows are only for answers that the API's own code did not write.
-    """
-
-    answer: str
-    verdict: Verdict
-    why: str
-    says: str
-    statuses: frozenset[int] | None = None
-    errors: frozenset[str] | None = None
-    text: re.Pattern[str] | None = None
-    foreign: bool = False
-
-    def fits(self, refusal: Refusal) -> bool:
-        """Tell whether the row speaks of this answer."""
-        return (
-            (self.statuses is None or refusal.status in self.statuses)
-            and (self.errors is None or refusal.error in self.errors)
-            and (refusal.is_foreign or not self.foreign)
-            and (self.text is None or self.text.search(refusal.said) is not None)
-        )
-
-
-def _any_of(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(patterns), re.IGNORECASE)
-
+from scheduler.engines.error_cases import (
+    BEFORE_THE_ENGINE,
+    BROKEN_GPU,
+    BROKEN_MODEL_FILE,
+    MISFIT,
+    OUT_OF_MEMORY,
+    Case,
+    Verdict,
+    any_of,
+)
 
 _500 = frozenset({500})
 
 CASES = (
-    Case(
-        answer="401",
-        verdict=Verdict.DOWN,
-        why="The engine asks for a password and ours is wrong: a person must mend `api_auth`; no task is to blame.",
-        says="the engine refused the credentials: api_auth is wrong or missing",
-        statuses=frozenset({401}),
-    ),
-    Case(
-        answer="504",
-        verdict=Verdict.LOST,
-        why="A proxy before the engine gave up waiting; the engine may well be at the task still, and a run is spent.",
-        says="the proxy before the engine had no answer from it",
-        statuses=frozenset({504}),
-    ),
-    Case(
-        answer="403, 405, 429, 502, 503, or a redirect",
-        verdict=Verdict.DOWN,
-        why="Something else answers at this address, or a proxy before an engine that is down or starting.",
-        says="what answers at sd_api_base_url takes no requests",
-        statuses=frozenset({301, 302, 303, 307, 308, 403, 405, 429, 502, 503}),
-    ),
+    *BEFORE_THE_ENGINE,
     Case(
         answer="404 `Not Found`, or one that the API did not write",
         verdict=Verdict.DOWN,
@@ -127,7 +49,7 @@ CASES = (
         why="The GPU was too small for this batch: its memory is freed and the task tried once more at batch size 1.",
         says="the engine ran out of memory",
         statuses=_500,
-        text=_any_of(r"out of memory", r"not enough memory", r"can't allocate memory", r"CUBLAS_STATUS_ALLOC_FAILED"),
+        text=OUT_OF_MEMORY,
     ),
     Case(
         answer="500 OutOfMemoryError or MemoryError without words",
@@ -144,7 +66,7 @@ CASES = (
         why="The client's fault behind a 500; trying again is useless.",
         says="the engine could not use an image of the request",
         statuses=_500,
-        text=_any_of(
+        text=any_of(
             r"^Invalid encoded image", r"^Invalid image url", r"^Requests not allowed", r"local resource not allowed"
         ),
     ),
@@ -154,7 +76,7 @@ CASES = (
         why="A refiner, a hires checkpoint or an option names a model that the engine has not.",
         says="the engine does not have that checkpoint",
         statuses=_500,
-        text=_any_of(r"^Could not find checkpoint with name", r"^model '.*' not found$"),
+        text=any_of(r"^Could not find checkpoint with name", r"^model '.*' not found$"),
     ),
     Case(
         answer="500 SafetensorError, UnpicklingError",
@@ -170,13 +92,7 @@ CASES = (
         why="The same, by its text.",
         says="the engine could not load a model file",
         statuses=_500,
-        text=_any_of(
-            r"model failed to load",
-            r"error while deserializing header",
-            r"PytorchStreamReader failed",
-            r"No such file or directory.*\.(safetensors|ckpt|pth?|vae)\b",
-            r"FileNotFoundError.*\.(safetensors|ckpt|pth?|vae)\b",
-        ),
+        text=BROKEN_MODEL_FILE,
     ),
     Case(
         answer="500 RuntimeError, AssertionError or AcceleratorError that speaks of CUDA, cuDNN, cuBLAS, HIP, NVIDIA, "
@@ -186,9 +102,7 @@ CASES = (
         says="the engine's GPU or driver failed",
         statuses=_500,
         errors=frozenset({"RuntimeError", "AssertionError", "AcceleratorError", "DeferredCudaCallError"}),
-        text=_any_of(
-            r"\bcuda", r"cudnn", r"cublas", r"\bnvidia", r"\bdriver\b", r"device-side", r"no kernel image", r"\bHIP\b"
-        ),
+        text=BROKEN_GPU,
     ),
     Case(
         answer="500 NansException",
@@ -207,7 +121,7 @@ CASES = (
         says="the engine has no model loaded",
         statuses=_500,
         errors=frozenset({"AttributeError"}),
-        text=_any_of(
+        text=any_of(
             r"'NoneType' object has no attribute '(?!(strip|split|lower|upper|replace|startswith|endswith|encode)')"
         ),
     ),
@@ -237,20 +151,7 @@ CASES = (
         says="the engine could not fit together what was asked",
         statuses=_500,
         errors=frozenset({"RuntimeError"}),
-        text=_any_of(
-            r"Expected \d+D",
-            r"shapes cannot be multiplied",
-            r"Sizes of tensors must match",
-            r"The size of tensor",
-            r"bad number of images passed",
-            r"is invalid for input of size",
-            r"negative dimension",
-            r"Given groups=",
-            r"Kernel size can't be greater",
-            r"Input and output sizes should be greater than 0",
-            r"cannot reshape tensor",
-            r"Output size is too small",
-        ),
+        text=MISFIT,
     ),
     Case(
         answer="500 `json.exception` (stable-diffusion.cpp)",
@@ -258,7 +159,7 @@ CASES = (
         why="That build's way of saying 422.",
         says="the engine refused the request",
         statuses=_500,
-        text=_any_of(r"json\.exception\."),
+        text=any_of(r"json\.exception\."),
     ),
     Case(
         answer="any other answer",

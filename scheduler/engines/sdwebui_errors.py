@@ -7,17 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from scheduler.domain.errors import (
-    Counts,
-    EngineDown,
-    EngineLost,
-    Fatal,
-    OutOfMemory,
-    Rejected,
-    SchedulerError,
-    Transient,
-)
-from scheduler.engines.sdwebui_error_table import CASES, MAX_WORDS, Case, Refusal, Verdict
+from scheduler.domain.errors import SchedulerError
+from scheduler.engines.error_cases import MAX_WORDS, Case, Refusal, error_of
+from scheduler.engines.sdwebui_error_table import CASES
 
 
 def read(status: int, body: bytes) -> Refusal:
@@ -51,22 +43,7 @@ def case_of(refusal: Refusal) -> Case:
 def classify(status: int, body: bytes, *, payload: Mapping[str, Any]) -> SchedulerError:
     """Return what an answer that is not 200 means; `payload` is the request, by which the wrong field is named."""
     refusal = read(status, body)
-    case = case_of(refusal)
-    words = refusal.words or f"status {status}, no words"
-    message = f"{case.says}: {words}"
-    match case.verdict:
-        case Verdict.REJECTED:
-            return Rejected(message, field=_field(refusal, payload), engine=words)
-        case Verdict.OUT_OF_MEMORY:
-            return OutOfMemory(message, engine=words)
-        case Verdict.FATAL:
-            return Fatal(message, engine=words)
-        case Verdict.LOST:
-            return EngineLost(f"{case.says} ({status})", engine=words)
-        case Verdict.DOWN:
-            return EngineDown(f"{case.says} ({status})", engine=words)
-        case Verdict.TRANSIENT:
-            return Transient(message, counts=Counts.RUN, engine=words)
+    return error_of(case_of(refusal), refusal, field=_field(refusal, payload))
 
 
 def _steps(complaint: Mapping[str, Any]) -> list[str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from scheduler.domain.errors import Counts, EngineDown, EngineHung, Interrupted
-from scheduler.domain.ports import Clock
+from scheduler.domain.ports import Clock, Preview
 from scheduler.domain.task import Progress
+from scheduler.pictures import BadImage, from_base64, sniff
 from scheduler.sd_api_client import NoSuchRoute, SdApiClient
 
 POLL_S = 0.1
@@ -93,6 +94,19 @@ def job_of(said: Mapping[str, Any]) -> Job:
         stamp=state.get("job_timestamp"),
         progress=Progress(percent, max(0, int(_number(state.get("sampling_step")))), eta_s),
     )
+
+
+def preview_of(said: Mapping[str, Any]) -> Preview | None:
+    """Return the picture in the making that an answer of the progress route holds, None when there is none."""
+    encoded = said.get("current_image")
+    if not isinstance(encoded, str) or not encoded:
+        return None
+    try:
+        data = from_base64(encoded)
+    except BadImage:
+        return None
+    kind = sniff(data)
+    return Preview(data, kind.media_type) if kind else None
 
 
 def _number(value: Any) -> float:

@@ -13,7 +13,6 @@ import click
 
 from scheduler.app import Scheduler
 from scheduler.config import load
-from scheduler.engines.build import build_engines
 from scheduler.local.standin.process import StandinOptions, StandinProcess
 from scheduler.observe import logging
 
@@ -32,7 +31,7 @@ def main(config: Path, seconds_per_step: float, switch_seconds: float, checkpoin
         os.environ["SCHEDULER_SD_API_SD_API_BASE_URL"] = engine.base_url
         settings = load(config, os.environ)
         logging.configure()
-        code = Scheduler(settings, build_engines(settings)).run()
+        code = Scheduler(settings).run()
     sys.exit(code)
 
 

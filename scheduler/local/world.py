@@ -1,4 +1,4 @@
-"""Local mode's world: moto, the engine stand-in, the resources and a configuration, all on loopback and under `.local/`.
+"""Local mode's world: moto, the stand-ins for engines, the resources and a configuration, all on loopback and under `.local/`.
 
 Only endpoints differ from a real instance: the scheduler that runs in it is the very one.
 """
@@ -22,6 +22,8 @@ from scheduler.aws.addresses import Account
 from scheduler.aws.making import CHANGES, Making
 from scheduler.aws.resources import set_up
 from scheduler.domain.errors import Fatal
+from scheduler.local.comfy.process import ComfyOptions, ComfyProcess
+from scheduler.local.jobapi.process import JobApiOptions, JobApiProcess
 from scheduler.local.standin.process import StandinOptions, StandinProcess
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
@@ -38,6 +40,10 @@ s3_bucket = {bucket}
 
 [sd_api]
 sd_api_base_url = {engine}
+
+[engines]
+comfyui = comfyui {comfy}
+job_api = job_api {jobs}
 
 [scheduler]
 poll_interval = 2
@@ -61,6 +67,13 @@ class LocalWorld:
         self.engine = StandinProcess(
             StandinOptions(seconds_per_step=seconds_per_step, switch_seconds=switch_s, checkpoints=CHECKPOINTS)
         )
+        self.comfy = ComfyProcess(
+            ComfyOptions(
+                seconds_per_step=seconds_per_step, switch_seconds=switch_s, checkpoints=CHECKPOINTS, previews=True
+            )
+        )
+        self.jobs: JobApiProcess | None = None
+        self._seconds_per_step = seconds_per_step
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -72,11 +85,16 @@ class LocalWorld:
             raise Fatal(f"another `sd-scheduler local` runs in {self.folder.resolve()}: stop it first") from error
         try:
             self.engine.start()
+            self.comfy.start()
             self.endpoint = self._start_emulator()
             environment = self._environment()
             os.environ.update(environment)
-            self._write(environment)
             self._create()
+            self.jobs = JobApiProcess(
+                JobApiOptions(bucket=BUCKET, s3_endpoint=self.endpoint, seconds_per_step=self._seconds_per_step)
+            )
+            self.jobs.start()
+            self._write(environment)
         except BaseException:
             self._stop()
             raise
@@ -91,7 +109,9 @@ class LocalWorld:
         self.environment_file.unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()  # which lets go of it
-        self.engine.kill()
+        for standin in (self.engine, self.comfy, self.jobs):
+            if standin is not None:
+                standin.kill()
         if self._emulator is not None:
             self._emulator.kill()
             self._emulator.wait()
@@ -135,6 +155,8 @@ class LocalWorld:
                 table=TABLE,
                 bucket=BUCKET,
                 engine=self.engine.base_url,
+                comfy=self.comfy.base_url,
+                jobs=self.jobs.base_url if self.jobs else "",
                 health_port=self._health_port,
             )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -93,7 +94,7 @@ class ClaimKeeper:
             return
         sent_s = self._clock.monotonic()
         try:
-            cancelled = self._tasks.renew(claim, lease_s=self._lease_s, progress=held.progress)
+            cancelled = self._tasks.renew(claim, lease_s=self._lease_s, progress=held.progress, job_id=held.job_id)
         except LeaseLost:
             # Its end, or its release, may have been written meanwhile; then there is nothing to lose.
             if held.state in CLAIMED and held.claim is claim:
@@ -124,4 +125,4 @@ class ProgressLoop:
             if held is not None:
                 progress = lane.engine.progress()
                 if progress is not None and lane.running is held:
-                    held.progress = progress
+                    held.progress = replace(progress, preview_key=held.preview_key)

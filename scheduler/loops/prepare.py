@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import structlog
 
@@ -119,7 +120,8 @@ class PrepareLoop:
             raise RuntimeError(f"task {held.task.task_id} was claimed without a claim")
         try:
             self._processor.require_runtime(held)
-            held.run = self._lane.engine.prepare(held.task, seed_key=f"{claim.task_id}:{claim.run_no}")
+            run = self._lane.engine.prepare(held.task, seed_key=f"{claim.task_id}:{claim.run_no}")
+            held.run = run = replace(run, resume_job_id=claim.job_id) if claim.job_id else run
         except EngineDown as error:
             self._lane.set_ready(ready=False, why=error.message)
             self._processor.unclaim(held)
@@ -132,9 +134,9 @@ class PrepareLoop:
         with self._held.lock:
             self._held.pace.learn_claim(took_s)
         self._held.move(held, State.READY, "waiting for memory")  # its claim has to be renewed meanwhile
-        while not self._budget.reserve(held.run.estimate_bytes, 0.5):
+        while not self._budget.reserve(run.estimate_bytes, 0.5):
             if self._stop.is_set() or held.is_cancelled or held.is_lost:
                 self._processor.end(held, Interrupted())
                 return False
-        held.reserved_bytes = held.run.estimate_bytes
+        held.reserved_bytes = run.estimate_bytes
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
 
 import structlog
@@ -189,7 +190,7 @@ class RenderLoop:
         outcome: Outcome
         try:
             try:
-                answer = engine.generate(run, deadline_s=self._deadline_s, on_sent=lambda _: self._settle())
+                answer = engine.generate(run, deadline_s=self._deadline_s, on_sent=partial(self._sent, held))
             except OutOfMemory as error:
                 log.warning("out_of_memory", task_id=held.task.task_id, engine=engine.name, said=error.engine)
                 answer = self._again_smaller(held, run)
@@ -210,6 +211,13 @@ class RenderLoop:
             )
         return outcome
 
+    def _sent(self, held: Held, job_id: str | None) -> None:
+        """See to what waits for the engine to have its request; a job's id is noted before anything can go wrong."""
+        self._settle()
+        if job_id is not None:
+            held.job_id = job_id
+            self._processor.note_job(held)
+
     def _again_smaller(self, held: Held, run: PreparedRun) -> Answer:
         """Free the GPU and run the task once more, at batch size 1."""
         engine = self._lane.engine
@@ -220,7 +228,7 @@ class RenderLoop:
             raise EngineLost(f"the engine went away after it had run out of memory: {error.message}") from error
         if held.is_lost or held.is_cancelled or self._stop.is_set():
             raise Interrupted
-        return engine.generate(held.run, deadline_s=self._deadline_s, on_sent=lambda _: self._settle())
+        return engine.generate(held.run, deadline_s=self._deadline_s, on_sent=partial(self._sent, held))
 
     def _account(self, held: Held, outcome: Outcome, seconds: float, starved_s: float, *, switched: bool) -> None:
         held.generate_ms = round(seconds * 1000)

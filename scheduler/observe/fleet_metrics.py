@@ -76,5 +76,6 @@ class FleetMetrics:
     def follows(self) -> None:
         """Show that another leads."""
         self._leads.set(0)
+        self._held.set(float("nan"))
         for gauge in self._gauges.values():
             gauge.set(float("nan"))

@@ -16,12 +16,20 @@ from scheduler.simulate.world import simulate
 
 OURS = (*(f"backlog:{preset}" for preset in choice.PRESETS), *(name for name in choice.NAMES if name != "backlog"))
 PRESETS = tuple(name for name in OURS if name.startswith("backlog:"))
-STATIC = re.compile(r"static-(\d{1,4})")
+STATIC = re.compile(r"static-([1-9]\d{0,3})")
+USUAL_STATIC = "static-4"
+STATIC_SIZES = (1, 2, 4, 8, 12, 16)
+KEPT_SIZES = (1, 2, 4, 8, 12)
 TARGET_WAITS_S = (15.0, 30.0, 60.0, 120.0, 240.0)
 KEEPS = f"{PRESETS[-1]}, workers kept"
 """The promptest of ours, which keeps some workers when there is no work."""
+LATE_WORTHS_S = (5.0, 20.0, 45.0, 150.0, 600.0, 1200.0, 5000.0, 10_000.0, 100_000.0, 1_000_000.0)
+"""Between and beyond the presets'."""
+BY_WORTH = "backlog, late_worth_s"
+SWEPT = ("late_worth_s", "target_wait_s", "min_capacity")
+"""What of ours a sweep varies beyond the preset."""
 KEYS = {
-    "backlog": ("preset", "target_wait_s"),
+    "backlog": ("preset", "late_worth_s", "target_wait_s"),
     "threshold": ("scale_out_threshold", "scale_out_step", "scale_in_step", "cooldown_s"),
     "step": ("steps", "scale_in_step", "cooldown_s"),
     "idle-stop": ("idle_stop_minutes",),
@@ -48,6 +56,11 @@ class Contender:
         outcome = simulate(arrivals, self.policy, self.terms, keep_samples=keep_samples)
         return replace(outcome, policy=self.name)
 
+    def bounded(self, max_capacity: int) -> Contender:
+        """Return the same with another bound."""
+        keys = None if self.keys is None else {**self.keys, "max_capacity": max_capacity}
+        return replace(self, terms=replace(self.terms, max_capacity=max_capacity), keys=keys)
+
 
 def contender(name: str, terms: Terms, settings: Mapping[str, Any]) -> Contender:
     """Return the contender of that name; `settings` are the keys of `[autoscaling]` that were given.
@@ -56,9 +69,11 @@ def contender(name: str, terms: Terms, settings: Mapping[str, Any]) -> Contender
     """
     policy, _, preset = name.partition(":")
     if policy in choice.NAMES and (not preset or name in PRESETS):
-        return _ours(name, terms, settings, {"policy": policy} | ({"preset": preset} if preset else {}))
-    static = STATIC.fullmatch(name)
-    rival = Rival(policy=Static(capacity=int(static[1]))) if static else rivals().get(name)
+        named = {"preset": preset, "late_worth_s": None} if preset else {}
+        return _ours(name, terms, settings, {"policy": policy} | named)
+    if static := STATIC.fullmatch(name):
+        return _static(int(static[1]), terms)
+    rival = rivals().get(name)
     if rival is None:
         known = ", ".join((*choice.NAMES, *PRESETS, *rivals(), "static-N"))
         raise ConfigError([f"policy {name!r} is not known: expected one of {known}"])
@@ -67,18 +82,23 @@ def contender(name: str, terms: Terms, settings: Mapping[str, Any]) -> Contender
 
 def everybody(terms: Terms, settings: Mapping[str, Any]) -> list[Contender]:
     """Return our policies and all rivals."""
-    return [contender(name, terms, settings) for name in (*OURS, *rivals())]
+    return [contender(name, terms, settings) for name in (*OURS, USUAL_STATIC, *rivals())]
 
 
 def sweep(terms: Terms, settings: Mapping[str, Any]) -> list[Contender]:
     """Return ours and the rivals, each with its own knob turned from cheap to prompt."""
     promptest = {**settings, "target_wait_s": TARGET_WAITS_S[0]}
     found = [
-        _ours(
-            f"{name}, {wait_s:g} s", terms, settings, {"policy": "backlog", "preset": preset, "target_wait_s": wait_s}
-        )
-        for name, preset in zip(PRESETS, choice.PRESETS, strict=True)
+        replace(contender(name, terms, {**settings, "target_wait_s": wait_s}), name=f"{name}, {wait_s:g} s")
+        for name in PRESETS
         for wait_s in TARGET_WAITS_S
+    ]
+    found += [
+        replace(
+            _ours(f"backlog, worth {worth_s:g} s", terms, settings, {"policy": "backlog", "late_worth_s": worth_s}),
+            family=BY_WORTH,
+        )
+        for worth_s in LATE_WORTHS_S
     ]
     found += [
         replace(
@@ -86,7 +106,7 @@ def sweep(terms: Terms, settings: Mapping[str, Any]) -> list[Contender]:
             name=f"{KEEPS}, {least}",
             family=KEEPS,
         )
-        for least in (1, 2, 4)
+        for least in KEPT_SIZES
         if terms.min_capacity < least <= terms.max_capacity
     ]
     found += [
@@ -94,6 +114,7 @@ def sweep(terms: Terms, settings: Mapping[str, Any]) -> list[Contender]:
         for number in (0, 2, 5, 10)
     ]
     found += [contender(name, terms, settings) for name in ("step", "idle-stop")]
+    found += [_static(size, terms) for size in STATIC_SIZES if size <= terms.max_capacity]
     return [*found, *(_theirs(name, rival, terms, family=family) for name, family, rival in _turned())]
 
 
@@ -110,13 +131,13 @@ def _turned() -> Iterator[tuple[str, str, Rival]]:
         yield f"keda-1-gentle, {hold_s:g} s", "keda-1-gentle", Rival(policy=gentle)
         habits = Habits(idle_exit_s=hold_s)
         yield f"buildkite, {hold_s:g} s", "buildkite", Rival(policy=Buildkite(), habits=habits)
-    for capacity in (1, 2, 4, 8):
-        yield f"static-{capacity}", "static", Rival(policy=Static(capacity=capacity))
 
 
 def _ours(name: str, terms: Terms, settings: Mapping[str, Any], keys: Mapping[str, Any]) -> Contender:
     policy = str(keys["policy"])
     given = {key: value for key, value in {**settings, **keys}.items() if key in KEYS[policy]}
+    if settings.get("late_worth_s") is None and given.get("late_worth_s") is None:
+        given.pop("late_worth_s", None)  # nothing has to be taken back
     bounds = {"min_capacity": terms.min_capacity, "max_capacity": terms.max_capacity}
     return Contender(
         name=name,
@@ -124,6 +145,18 @@ def _ours(name: str, terms: Terms, settings: Mapping[str, Any], keys: Mapping[st
         terms=terms,
         family=name.partition(",")[0] if policy == "backlog" else policy,
         keys={"policy": policy, **given, **bounds},
+    )
+
+
+def _static(size: int, terms: Terms) -> Contender:
+    """Return a fleet of that size, or as large as is allowed: whatever the policy, conf.ini says it by its bounds."""
+    capacity = min(size, terms.max_capacity)
+    return Contender(
+        name=f"static-{size}",
+        policy=Static(capacity=capacity),
+        terms=replace(terms, min_capacity=capacity, max_capacity=capacity),
+        family="static",
+        keys={"policy": choice.NAMES[0], "min_capacity": capacity, "max_capacity": capacity},
     )
 
 

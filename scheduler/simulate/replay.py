@@ -18,6 +18,7 @@ from scheduler.domain.errors import ConfigError
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Snapshot)}
 _EXPECTED = "expected a line that `sd-scheduler fleet why --json` printed"
+_EXPECTED_LINES = _EXPECTED.replace("a line", "lines")
 _HOW_MANY = 10
 
 
@@ -48,7 +49,7 @@ def read_decisions(path: Path) -> list[Kept]:
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
-        raise ConfigError([f"{path}: is no text in UTF-8: {_EXPECTED}s"]) from None
+        raise ConfigError([f"{path}: is no text in UTF-8: {_EXPECTED_LINES}"]) from None
     kept, problems = [], []
     for number, line in enumerate(lines, 1):
         if line.strip():
@@ -57,7 +58,7 @@ def read_decisions(path: Path) -> list[Kept]:
             except (ValueError, TypeError, KeyError) as error:
                 problems.append(f"{path}:{number}: {_what(error)}: {_EXPECTED}")
     if not kept and not problems:
-        problems.append(f"{path}: holds no decision: {_EXPECTED}s")
+        problems.append(f"{path}: holds no decision: {_EXPECTED_LINES}")
     if problems:
         raise ConfigError(problems[:_HOW_MANY])
     return sorted(kept, key=lambda one: one.at_s)

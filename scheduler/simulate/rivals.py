@@ -149,11 +149,10 @@ class Buildkite:
         return Decision(capacity=wanted, reasons=(f"{jobs} jobs wait or run",), state=state)
 
 
-def rivals(*, static: int = 4) -> dict[str, Rival]:
-    """Return the rivals by the names they are shown with; `static` is the size of the fleet that never changes."""
+def rivals() -> dict[str, Rival]:
+    """Return the rivals by the names they are shown with."""
     blind = Habits(ends_busy=True)
     return {
-        f"static-{static}": Rival(policy=Static(capacity=static)),
         "target-tracking": Rival(policy=TargetTracking(), habits=Habits(ends_busy=True, counts_later_s=60.0)),
         "keda-5": Rival(policy=Keda(queue_length=5), habits=blind),
         "keda-1": Rival(policy=Keda(queue_length=1), habits=blind),

@@ -12,6 +12,8 @@ from scheduler.simulate.model import Arrival
 
 NEEDED = ("t", "service_s")
 OPTIONAL = ("model", "steps", "images")
+MILLISECONDS_FROM = 1e11
+"""So many seconds are 3,000 years: epoch milliseconds were meant."""
 MOST_PROBLEMS = 10
 """So many mistakes are told; a file with one in each row would fill the terminal."""
 
@@ -19,7 +21,7 @@ MOST_PROBLEMS = 10
 def read_trace(path: Path) -> list[Arrival]:
     """Return the arrivals of a CSV file by time, the first at 0.
 
-    Columns are ``t`` (seconds from any beginning, rows in any order) and ``service_s`` (seconds of GPU work, over 0),
+    Columns are ``t`` (seconds from any beginning, under 1e11; rows in any order) and ``service_s`` (seconds of GPU work, over 0),
     optionally ``model``, ``steps`` and ``images``; others are passed over. Raises ConfigError that names line, column,
     value and what would be right.
     """
@@ -54,7 +56,7 @@ class _Reading:
             if not row:
                 continue
             self._line = rows.line_num
-            at_s, service_s = self._seconds(row, "t"), self._seconds(row, "service_s", above=0.0)
+            at_s, service_s = self._time_s(row), self._seconds(row, "service_s", above=0.0)
             steps, images = self._count(row, "steps"), self._count(row, "images")
             arrivals.append(Arrival(at_s, service_s, self._text(row, "model"), steps, images))
             if len(self._problems) >= MOST_PROBLEMS:
@@ -79,6 +81,15 @@ class _Reading:
     def _text(self, row: list[str], column: str) -> str:
         place = self._places.get(column, -1)
         return row[place].strip() if 0 <= place < len(row) else ""
+
+    def _time_s(self, row: list[str]) -> float:
+        """Return ``t``; when it is none, or can only be milliseconds, the problem is kept."""
+        at_s = self._seconds(row, "t")
+        if abs(at_s) >= MILLISECONDS_FROM:
+            self._wrong(
+                "t", self._text(row, "t"), "seconds; so large a number can only be milliseconds: divide it by 1000"
+            )
+        return at_s
 
     def _seconds(self, row: list[str], column: str, *, above: float = -math.inf) -> float:
         """Return the number of a column; when it is none, 0, and the problem is kept."""

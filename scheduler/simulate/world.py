@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 
-from scheduler.autoscale.plan import BATCH_SHARE
+from scheduler.autoscale.approach import BATCH_SHARE
 from scheduler.autoscale.snapshot import Policy, PolicyState, Snapshot
 from scheduler.autoscale.survey import BOOT_WEIGHT, SERVICE_WEIGHT
 from scheduler.simulate.model import Arrival, Manner, Outcome, Sample, Terms

@@ -20,12 +20,12 @@ FREE = (
 )
 LAST_TRY = (
     *("error", "error_message", "finished_at", "tries", "first_try_at", "cancel_requested", "expires_at"),
-    "announced_at",
+    *("comfy_job_id", "comfy_job_at", "announced_at"),
 )
 """What a failure leaves in the record."""
 LAST_RUN = (
     *("images", "output_key", "checkpoint", "sampler", "warnings", "gpu_cost_usd", "context_key"),
-    *("queued_ms", "prepare_ms", "generate_ms", "store_ms"),
+    *("queued_ms", "prepare_ms", "generate_ms", "store_ms", "result_s3_uri"),
 )
 """What a good end leaves there."""
 MOST_EARLIER = 5

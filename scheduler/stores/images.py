@@ -97,6 +97,19 @@ class S3ImageStore:
                 break
         return True
 
+    def show(self, key: str, jpeg: bytes) -> None:
+        """Put a picture in the making under `key`, in place of the one before. Raises Unavailable."""
+        with understood(f"showing s3://{self._bucket}/{key}"):
+            answer = self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=jpeg, ContentType="image/jpeg", CacheControl="no-store"
+            )
+            require_aws(answer)
+
+    def hide(self, key: str) -> None:
+        """Take a picture in the making away. Raises Unavailable."""
+        with understood(f"removing s3://{self._bucket}/{key}"):
+            require_aws(self._client.delete_object(Bucket=self._bucket, Key=key))
+
     def _read(self, key: str) -> StoredImage:
         head = self._client.head_object(Bucket=self._bucket, Key=key)
         require_aws(head)

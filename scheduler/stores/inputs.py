@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from scheduler.domain.destinations import Forbidden, read_s3, shown
-from scheduler.domain.errors import Counts, Rejected, Transient
+from scheduler.config import Settings
+from scheduler.domain.destinations import Forbidden, Guard, read_s3, shown
+from scheduler.domain.errors import Counts, Rejected, Transient, Unavailable
 from scheduler.domain.ports import InputImage
 from scheduler.guarded_http import BadAnswer, Deadline, GuardedHttp, NoAnswer
 from scheduler.pictures import BadImage, inspect
@@ -20,10 +22,26 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 
+def build_inputs(settings: Settings) -> FetchedInputs:
+    """Return inputs as the settings bound them, without a client of S3 yet."""
+    inputs = settings.inputs
+    return FetchedInputs(
+        http=GuardedHttp(Guard(inputs.allow_hosts)),
+        buckets=settings.input_buckets,
+        max_bytes=inputs.max_bytes,
+        max_pixels=settings.scheduler.max_pixels,
+        timeout_s=inputs.timeout_s,
+    )
+
+
+POINT = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII=")
+"""A PNG of one pixel."""
+
+
 class FetchedInputs:
     """The `Inputs` port over HTTP and S3.
 
-    `buckets` are the only ones that are read. `max_bytes` and `timeout_s` bound one input, all its redirects
+    `s3` may be given later, by `use`. `buckets` are the only ones that are read. `max_bytes` and `timeout_s` bound one input, all its redirects
     included; `max_pixels` bounds a picture before any of its pixels is decoded.
     """
 
@@ -31,7 +49,7 @@ class FetchedInputs:
         self,
         *,
         http: GuardedHttp,
-        s3: S3Client,
+        s3: S3Client | None = None,
         buckets: Collection[str],
         max_bytes: int,
         max_pixels: int,
@@ -46,6 +64,10 @@ class FetchedInputs:
         self._timeout_s = timeout_s
         self._monotonic = monotonic
         self._cache = InputCache(monotonic)
+
+    def use(self, s3: S3Client) -> None:
+        """Read from S3 with this client from now on."""
+        self._s3 = s3
 
     def image(self, address: str, *, field: str) -> InputImage:
         """Return the picture at `address`, fetched or as it was a few minutes ago. Raises as the port says."""
@@ -62,6 +84,8 @@ class FetchedInputs:
         with _said_of(field):
             if address[:5].lower() == "s3://":
                 wanted = read_s3(address, self._buckets)
+                if self._s3 is None:
+                    raise Unavailable("AWS has not answered yet")
                 return read_object(self._s3, wanted, deadline=deadline, max_bytes=max_bytes)
             return self._http.fetch(address, deadline=deadline, max_bytes=max_bytes)
 
@@ -81,6 +105,29 @@ class FetchedInputs:
             height=seen.height,
             sha256=sha256,
         )
+
+
+class JudgedInputs:
+    """The `Inputs` port by addresses alone: refuses what would be refused, fetches nothing, and has a point for each."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._guard = Guard(settings.inputs.allow_hosts)
+        self._buckets = frozenset(settings.input_buckets)
+
+    def image(self, address: str, *, field: str) -> InputImage:
+        """Return a picture of one pixel. Raises Rejected."""
+        self.read(address, field=field, max_bytes=0)
+        return InputImage(data=POINT, media_type="image/png", extension=".png", width=1, height=1, sha256="")
+
+    def read(self, address: str, *, field: str, max_bytes: int) -> bytes:
+        """Return nothing. Raises Rejected."""
+        _ = max_bytes
+        with _said_of(field):
+            if address[:5].lower() == "s3://":
+                read_s3(address, self._buckets)
+            else:
+                self._guard.read(address)
+        return b""
 
 
 @contextmanager

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 HELD = "{owner} = {:owner} AND {attempt} = {:attempt}"
-RUN_STATE = ("progress", "step", "eta_s", "cancel_requested")
+SHOWN = ("progress", "step", "eta_s", "node", "preview_key")
+"""How far a run is, for people."""
+RUN_STATE = (*SHOWN, "cancel_requested")
+JOB = ("comfy_job_id", "comfy_job_at")
 MAX_MESSAGE_CHARS = 1000
 _DAY_S = 86400
 
@@ -66,6 +69,7 @@ class DynamoTaskStore:
         self._address = address
         self._worker = worker
         self._instance_id = instance_id
+        self._host = instance_id or worker
         self._max_runs = max_runs
         self._ttl_s = record_ttl_days * _DAY_S
         self._renewed: set[str] = set()
@@ -112,7 +116,7 @@ class DynamoTaskStore:
             answer = self._try_claim(task.task_id, claiming.again())
         for attempt in range(3):
             if not isinstance(answer, Unclaimed):
-                return _claim_of(task.task_id, answer)
+                return _claim_of(task.task_id, answer, self._host)
             reason = judge(
                 answer.record,
                 task=task,
@@ -122,7 +126,7 @@ class DynamoTaskStore:
                 max_runs=self._max_runs,
             )
             if reason is Refusal.OURS and answer.record is not None:
-                ours = _claim_of(task.task_id, answer.record)
+                ours = _claim_of(task.task_id, answer.record, self._host)
                 if attempt > 0 or self._prolongs(ours, answer.record, lease_s):
                     return ours
             elif reason not in {Refusal.CHANGED, Refusal.RESENT, Refusal.REUSED}:
@@ -130,7 +134,7 @@ class DynamoTaskStore:
             claiming = replace(claiming, now=self._clock.now())
             answer = self._try_claim(task.task_id, claiming.after(reason, answer.record or {}))
         if not isinstance(answer, Unclaimed):
-            return _claim_of(task.task_id, answer)
+            return _claim_of(task.task_id, answer, self._host)
         return Refused(Refusal.CHANGED, answer.record)  # it keeps changing under the claim, and may come again
 
     def _prolongs(self, ours: Claim, record: Mapping[str, Any], lease_s: float) -> bool:
@@ -155,13 +159,13 @@ class DynamoTaskStore:
         except LeaseLost as refused:
             return Unclaimed(_record_of(refused))
 
-    def renew(self, claim: Claim, *, lease_s: float, progress: Progress | None) -> bool:
+    def renew(self, claim: Claim, *, lease_s: float, progress: Progress | None, job_id: str | None = None) -> bool:
         """Extend the lease from now and write how far the run is; return whether cancellation was asked for.
 
         Raises LeaseLost when another holds the claim, Unavailable when DynamoDB does not answer.
         """
         try:
-            self._renew(claim, UNMARKED, lease_s=lease_s, progress=progress)
+            self._renew(claim, UNMARKED, lease_s=lease_s, progress=progress, job_id=job_id)
         except LeaseLost as lost:
             # A renewal brings nothing back unless its condition fails, which the mark of a cancellation makes it do.
             record = _record_of(lost)
@@ -170,14 +174,28 @@ class DynamoTaskStore:
                 raise
         else:
             return False
-        self._renew(claim, None, lease_s=lease_s, progress=progress)
+        self._renew(claim, None, lease_s=lease_s, progress=progress, job_id=job_id)
         return True
 
-    def _renew(self, claim: Claim, condition: str | None, *, lease_s: float, progress: Progress | None) -> None:
+    def _renew(
+        self,
+        claim: Claim,
+        condition: str | None,
+        *,
+        lease_s: float,
+        progress: Progress | None,
+        job_id: str | None = None,
+    ) -> None:
         self._renewed.add(claim.owner)
         update = Update().set(lease_until=self._clock.now() + lease_s)
         if progress is not None:
             update.set(progress=progress.percent, step=progress.step, eta_s=progress.eta_s)
+            if progress.node is not None:
+                update.set(node=progress.node)
+            if progress.preview_key is not None:
+                update.set(preview_key=progress.preview_key)
+        if job_id is not None:
+            update.set(comfy_job_id=job_id, comfy_job_at=self._host)
         update.when(HELD + " AND {status} = {:status}", **_holder(claim), status="processing")
         if condition is not None:
             update.when(condition, no=False)
@@ -186,9 +204,11 @@ class DynamoTaskStore:
     def release(self, claim: Claim, *, counts: Counts) -> None:
         """Write `pending`, refunding the run unless it was spent. Raises LeaseLost, Unavailable."""
         now = self._clock.now()
-        update = Update().set(status="pending", updated_at=int(now)).remove("lease_until", "progress", "step", "eta_s")
+        update = Update().set(status="pending", updated_at=int(now)).remove("lease_until", *SHOWN)
         if counts is not Counts.RUN:
             update.add(runs=-1)
+        if counts is not Counts.NOTHING:
+            update.remove(*JOB)
         if counts is Counts.TRY:
             update.add(tries=1).set_once(first_try_at=int(now))
         update.when(HELD + " AND {status} = {:status}", **_holder(claim), status="processing")
@@ -213,6 +233,7 @@ class DynamoTaskStore:
             "store_ms": result.timings.store_ms,
         }
         optional = {"checkpoint": result.checkpoint, "sampler": result.sampler, "warnings": list(result.warnings)}
+        optional |= {"result_s3_uri": result.result_s3_uri}
         attributes |= {name: value for name, value in optional.items() if value}
         if result.gpu_cost_usd is not None:
             attributes["gpu_cost_usd"] = result.gpu_cost_usd
@@ -378,8 +399,11 @@ def _is_held(record: Mapping[str, Any], claim: Claim) -> bool:
     return record.get("owner") == claim.owner and record.get("attempt") == claim.attempt
 
 
-def _claim_of(task_id: str, record: Mapping[str, Any]) -> Claim:
-    """Return the claim that a record shows; what others wrote into the numbers that it does not set counts as absent."""
+def _claim_of(task_id: str, record: Mapping[str, Any], host: str) -> Claim:
+    """Return the claim that a record shows; what others wrote into the numbers that it does not set counts as absent.
+
+    A job is taken up again only on the `host` that posted it: to another engine its id says nothing.
+    """
     run_no, tries, since = (record.get(name) for name in ("run_no", "tries", "first_try_at"))
     return Claim(
         task_id=task_id,
@@ -389,6 +413,7 @@ def _claim_of(task_id: str, record: Mapping[str, Any]) -> Claim:
         runs=int(record["runs"]),
         tries=int(tries) if is_number(tries) else 0,
         first_try_at_s=float(since) if is_number(since) else None,
+        job_id=record.get("comfy_job_id") if record.get("comfy_job_at") == host else None,
     )
 
 

@@ -21,11 +21,10 @@ def announcement(task: Task, end: Result | Failure, *, run_no: int, bucket: str)
 
     A task of another format has no object that `output_url` could name: there it is null.
     """
-    images = end.images if isinstance(end, Result) else ()
     return {
         "id": task.task_id,
         "result": isinstance(end, Result),
-        "image_url": [f"s3://{bucket}/{image.key}" for image in images],
+        "image_url": end.addresses(f"s3://{bucket}/{{}}".format) if isinstance(end, Result) else [],
         "output_url": f"s3://{bucket}/{output_key(task, run_no=run_no)}" if task.format.is_eks else None,
         "context": task.context,
     }

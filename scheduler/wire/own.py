@@ -21,7 +21,7 @@ Name = Annotated[str, Field(min_length=1, max_length=300)]
 
 
 class OwnMessage(BaseModel):
-    """``{"task_id", "task_type", "payload", "runtime"?, "prefix"?, "checkpoint"?, "context"?, "webhook"?}``."""
+    """``{"task_id", "task_type", "payload", "runtime"?, "prefix"?, "checkpoint"?, "context"?, "webhook"?, "preview"?}``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -33,6 +33,7 @@ class OwnMessage(BaseModel):
     checkpoint: Name | None = None
     context: Any = None
     webhook: str | None = None
+    preview: bool = False
 
 
 FIELDS = tuple(OwnMessage.model_fields)
@@ -66,6 +67,7 @@ def parse(body: Mapping[str, Any]) -> Task:
         checkpoint=message.checkpoint,
         context=message.context,
         webhook=message.webhook,
+        preview=message.preview,
     )
 
 

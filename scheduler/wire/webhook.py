@@ -58,11 +58,10 @@ def headers(key: bytes | None, *, named: str, at_s: float, body: bytes) -> dict[
 
 def body(end: End, *, address: Callable[[str], str]) -> bytes:
     """Return what is sent of an end; `address` turns an image's key into the address that clients are given."""
-    images = end.outcome.images if isinstance(end.outcome, Result) else ()
     data: dict[str, Any] = {
         "task_id": end.task.task_id,
         "status": end.status,
-        "image_urls": [address(image.key) for image in images],
+        "image_urls": end.outcome.addresses(address) if isinstance(end.outcome, Result) else [],
         "error": None if isinstance(end.outcome, Result) else end.outcome.message[:MAX_ERROR_CHARS],
         "context": end.task.context,
     }

@@ -13,7 +13,13 @@ import pytest
 from aws_servers import Cloud, clients_for
 from fakes import FakeClock
 from fakes.endpoint import endpoint
+from fleet_tables import fleet_table
+from structlog.testing import capture_logs
 
+from scheduler.autoscale import protocol
+from scheduler.autoscale.book import Book, Pause, Published
+from scheduler.autoscale.protocol import Report
+from scheduler.autoscale.state_table import DynamoFleetState
 from scheduler.aws.clients import Clients
 from scheduler.domain.claiming import Refusal, Refused
 from scheduler.domain.clock import SystemClock
@@ -35,6 +41,7 @@ from scheduler.stores.images import S3ImageStore
 from scheduler.stores.tasks import DynamoTaskStore, discover_key_name
 
 LEASE_S = 30.0
+NOW_S = 1_900_000_000.25
 FAILURE = Failure(kind="rejected", message="no")
 OWN = Task(task_id="task-1", task_type=TaskType.TXT2IMG, payload={}, fingerprint="f1")
 REFERENCE = dataclasses.replace(OWN, fingerprint="", format=Format.PREDECESSOR, by_reference=True)
@@ -198,6 +205,95 @@ def test_a_message_whose_copy_had_its_run_after_it_was_judged_does_not_start_ano
     assert isinstance(answer, Refused)
     assert answer.reason is Refusal.DUPLICATE
     assert len(looks) == 2
+
+
+# the fleet's
+
+
+FLEET_NAMES = {
+    "worker#i-2": ("instance_id", "boot_id", "state", "drain_no", "beat", "replace", "since_s", "report"),
+    "decision": ("body", "leader"),
+    "settings": ("modified_s", "by", "body"),
+    "pause": ("until_s", "by", "why"),
+}
+ODD_BODIES = ("", "{", "[]", "null", '{"version": NaN}', '{"version": 1, "capacity": "lots"}', '{"policy": 5}')
+
+
+@pytest.fixture
+def fleet(moto: Cloud, clock: FakeClock) -> DynamoFleetState:
+    """A fleet's table in which all is well."""
+    state = DynamoFleetState(moto.clients.dynamodb, fleet_table(moto), "asg/painters", clock=clock)
+    for instance_id in ("i-1", "i-2"):
+        change = protocol.register(None, instance_id=instance_id, boot_id="boot-1", now_s=NOW_S)
+        assert change is not None
+        worker = state.change(change).worker
+        assert worker is not None
+        assert state.change(protocol.beat(worker, Report(running=1), now_s=NOW_S)).is_applied
+    book = Book(version=1, leader="i-1", written_s=NOW_S, capacity=2)
+    assert state.write_book(book, seen=None)
+    state.keep(book)
+    state.keep(dataclasses.replace(book, version=2))
+    assert state.publish(Published(version=1, modified_s=NOW_S, by="i-1", values={"policy": "step"}), seen=None)
+    state.set_pause(Pause(until_s=NOW_S, by="ann"))
+    return state
+
+
+def spoil(state: DynamoFleetState, item: str, name: str, odd: dict[str, Any] | None) -> None:
+    key = {"fleet": {"S": "asg/painters"}, "item": {"S": item}}
+    action: Any = {"Action": "DELETE"} if odd is None else {"Action": "PUT", "Value": odd}
+    state._client.update_item(TableName=state._table, Key=key, AttributeUpdates={name: action})
+
+
+@pytest.mark.parametrize(("item", "name"), [(item, name) for item, names in FLEET_NAMES.items() for name in names])
+def test_one_odd_record_of_the_fleet_stops_nobody(fleet: DynamoFleetState, item: str, name: str) -> None:
+    """Each is read as it is, or is as if absent; who must obey it is told that it cannot be had; no two of it are told."""
+    for odd in (None, *ODD.values(), *({"S": body} for body in ODD_BODIES if name in {"body", "report"})):
+        spoil(fleet, item, name, odd)
+        fleet._odd.clear()
+        with capture_logs() as logs:
+            registry = fleet.registry()
+            fleet.registry()
+            book, published, pause = fleet.book(), fleet.published(), fleet.pause()
+        told = [entry["item"] for entry in logs if entry["event"] == "fleet_record_odd"]
+        assert told in ([], [item]), odd
+        known = {worker.instance_id for worker in registry.workers}
+        assert known | registry.unreadable.keys() == {"i-1", "i-2"}, odd
+        assert known >= {"i-1"}
+        assert ("i-2" in registry.unreadable) == (told == ["worker#i-2"])
+        assert book is not None
+        assert published is not None
+        assert (book.version, published.version) == (1, 1), odd
+        if told == ["decision"]:
+            assert book.began_s > 0, "who is not in the registry may be older than it, and at work"
+        if told == ["settings"]:
+            assert (published.modified_s, published.values) == (0.0, {}), "any host's own are newer"
+        if told == ["pause"]:
+            assert pause is None
+        if told == ["worker#i-2"]:
+            with pytest.raises(Unavailable):
+                fleet.worker("i-2")
+
+
+def test_what_lost_its_version_can_be_written_by_nobody_and_says_so(fleet: DynamoFleetState) -> None:
+    for item, read in (("decision", fleet.book), ("settings", fleet.published)):
+        spoil(fleet, item, "version", {"S": "one"})
+        with pytest.raises(Unavailable, match=f"the item {item} of table .* makes no sense .*: delete it"):
+            read()
+
+
+def test_history_leaves_out_what_makes_no_sense(fleet: DynamoFleetState) -> None:
+    spoil(fleet, "history#000000000001", "body", {"S": "{"})
+    assert [book.version for book in fleet.history(9)] == [2]
+
+
+def test_a_heartbeat_that_cannot_be_added_to_what_is_there_is_as_one_that_could_not_be_written(
+    fleet: DynamoFleetState,
+) -> None:
+    worker = fleet.worker("i-2")
+    assert worker is not None
+    spoil(fleet, "worker#i-2", "beat", {"S": "many"})
+    with pytest.raises(Unavailable):
+        fleet.change(protocol.beat(worker, Report(), now_s=NOW_S))
 
 
 # answers

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from aws_servers import NOWHERE, Cloud, one_attempt_client, unique
+from aws_servers import NOWHERE, Cloud, one_attempt_client
 from fakes import FakeClock
 from fakes.fleet_state import FakeFleetState
+from fleet_tables import fleet_table
 
 from scheduler.autoscale import protocol
 from scheduler.autoscale.book import Batch, Book, Pause, Published
@@ -55,20 +56,6 @@ def state(make) -> FleetState:
     return make()
 
 
-def fleet_table(cloud: Cloud) -> str:
-    name = unique("fleet")
-    cloud.clients.dynamodb.create_table(
-        TableName=name,
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": "fleet", "KeyType": "HASH"}, {"AttributeName": "item", "KeyType": "RANGE"}],
-        AttributeDefinitions=[
-            {"AttributeName": "fleet", "AttributeType": "S"},
-            {"AttributeName": "item", "AttributeType": "S"},
-        ],
-    )
-    return name
-
-
 def entered(state: FleetState, instance_id: str = "i-1", boot_id: str = "boot-1") -> Worker:
     change = protocol.register(state.worker(instance_id), instance_id=instance_id, boot_id=boot_id, now_s=NOW_S)
     assert change is not None
@@ -104,7 +91,7 @@ def test_a_worker_is_entered_and_read_back(state):
     worker = entered(state)
     assert worker == Worker(instance_id="i-1", boot_id="boot-1", state=State.ACTIVE, since_s=NOW_S, registered_s=NOW_S)
     assert state.worker("i-1") == worker
-    assert list(state.workers()) == [worker]
+    assert list(state.registry().workers) == [worker]
 
 
 def test_a_heartbeat_brings_its_report_and_returns_the_record_as_it_stands(state):
@@ -129,7 +116,7 @@ def test_the_whole_way_out(state):
     assert (worker.state, worker.since_s) == (State.TERM, NOW_S + 3)
     assert refused(state, protocol.beat(worker, REPORT, now_s=NOW_S + 4)) == worker
     worker = applied(state, protocol.gone(worker, now_s=NOW_S + 5, keep_s=60))
-    assert [one.state for one in state.workers()] == [State.GONE]
+    assert [one.state for one in state.registry().workers] == [State.GONE]
     again = entered(state, boot_id="boot-2")
     assert (again.state, again.drain_no, again.boot_id) == (State.ACTIVE, 1, "boot-2")
     assert again.report == Report(), "what the boot before reported is not its own"
@@ -198,7 +185,19 @@ def test_of_two_that_drain_at_once_one_does(make):
 def test_many_workers_are_all_read(state):
     for number in range(40):
         entered(state, instance_id=f"i-{number:02}")
-    assert [worker.instance_id for worker in state.workers()] == [f"i-{number:02}" for number in range(40)]
+    assert [worker.instance_id for worker in state.registry().workers] == [f"i-{number:02}" for number in range(40)]
+
+
+def test_a_record_that_is_half_there_is_told_apart_and_hides_nobody(state):
+    entered(state, "i-1")
+    half = protocol.Change(instance_id="i-2", sets={"instance_id": "i-2", "state": State.ACTIVE}, expects_none=True)
+    with pytest.raises(Unavailable):
+        state.change(half)
+    registry = state.registry()
+    assert [worker.instance_id for worker in registry.workers] == ["i-1"]
+    assert list(registry.unreadable) == ["i-2"]
+    with pytest.raises(Unavailable):
+        state.worker("i-2")
 
 
 # the decision item
@@ -297,7 +296,7 @@ def test_a_table_that_does_not_answer_is_unavailable():
         calls: list[Callable[[], object]] = [
             lambda: state.change(protocol.beat(worker, REPORT, now_s=NOW_S)),
             lambda: state.worker("i-1"),
-            state.workers,
+            state.registry,
             state.book,
             lambda: state.write_book(book(), seen=None),
             lambda: state.keep(book()),

@@ -1373,3 +1373,51 @@ def test_an_end_is_read_from_its_record_as_it_was_written(records: Records, outc
     told = outcome if isinstance(outcome, Failure) else Result(images=outcome.images)
     assert (end.outcome, end.run_no, end.attempt) == (told, 1, 1)
     assert end.at_s == pytest.approx(records.clock.now(), abs=0.01)
+
+
+# jobs that an engine goes on with by itself
+
+
+@pytest.mark.parametrize(("counts", "kept"), [(Counts.NOTHING, "job-7"), (Counts.RUN, None), (Counts.TRY, None)])
+def test_the_job_of_a_run_that_was_only_given_back_is_told_to_the_next(
+    records: Records, counts: Counts, kept: str | None
+) -> None:
+    claim = records.claimed(job_task())
+    records.store.renew(claim, lease_s=LEASE_S, progress=None, job_id="job-7")
+    assert (records.get()["comfy_job_id"], records.get()["comfy_job_at"]) == ("job-7", "worker-1")
+    records.store.release(claim, counts=counts)
+    assert records.claimed(job_task(), owner="nonce-2", receive_count=2).job_id == kept
+
+
+def test_the_job_of_a_holder_that_died_is_told_to_the_next(records: Records) -> None:
+    claim = records.claimed(job_task())
+    records.store.renew(claim, lease_s=LEASE_S, progress=None, job_id="job-7")
+    records.clock.advance(LEASE_S + 1)
+    assert records.claimed(job_task(), owner="nonce-2", receive_count=2).job_id == "job-7"
+
+
+def test_the_job_of_another_host_is_nobodys_here(records: Records) -> None:
+    claim = records.claimed(job_task())
+    records.store.release(claim, counts=Counts.NOTHING)
+    records.put(**records.get() | {"comfy_job_id": "job-7", "comfy_job_at": "worker-2"})
+    assert records.claimed(job_task(), owner="nonce-2", receive_count=2).job_id is None
+
+
+def test_a_failed_task_sent_anew_has_no_job(records: Records) -> None:
+    claim = records.claimed(job_task())
+    records.store.renew(claim, lease_s=LEASE_S, progress=None, job_id="job-7")
+    records.store.fail(claim, job_task(), FAILURE)
+    records.clock.advance(10)
+    assert records.claimed(job_task(), owner="nonce-2", age_s=1.0).job_id is None
+
+
+def test_where_an_engine_stored_the_result_itself_is_recorded(records: Records) -> None:
+    claim = records.claimed(job_task())
+    records.store.renew(claim, lease_s=LEASE_S, progress=None, job_id="job-7")
+    records.store.complete(claim, job_task(), dataclasses.replace(RESULT, images=(), result_s3_uri="s3://out/1.png"))
+    record = records.get()
+    assert (record["status"], record["result_s3_uri"], record["comfy_job_id"]) == (
+        "completed",
+        "s3://out/1.png",
+        "job-7",
+    )

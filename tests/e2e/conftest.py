@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from aws_servers import Cloud
 from daemon_process import Daemon, Start
-from world import Engines, World
+from world import Comfys, Engines, World
 
+from scheduler.local.comfy.process import ComfyOptions, ComfyProcess
 from scheduler.local.standin.process import StandinOptions, StandinProcess
 
 
@@ -26,6 +27,15 @@ def engine() -> Iterator[Engines]:
     with ExitStack() as running:
         yield lambda **options: running.enter_context(
             StandinProcess(StandinOptions(**({"seconds_per_step": 0.02, "switch_seconds": 0.1} | options)))
+        )
+
+
+@pytest.fixture
+def comfy() -> Iterator[Comfys]:
+    """Start stand-ins for ComfyUI by their options."""
+    with ExitStack() as running:
+        yield lambda **options: running.enter_context(
+            ComfyProcess(ComfyOptions(**({"seconds_per_step": 0.02, "switch_seconds": 0.05} | options)))
         )
 
 

@@ -48,7 +48,7 @@ class Fleet:
         )
 
     def serving(self) -> list[str]:
-        workers = {worker.instance_id: worker for worker in self.state.workers()}
+        workers = {worker.instance_id: worker for worker in self.state.registry().workers}
         alive = [member.instance_id for member in self.port.describe().members if member.life is Life.RUNNING]
         return [
             one for one in alive

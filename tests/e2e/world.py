@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from aws_servers import REGION, Cloud, MadeQueue, unique
+from orders import CHECKPOINT, SIZE, graph
 from PIL import Image
 from waiting import until
 
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.keys import address
+from scheduler.local.comfy.process import ComfyProcess
+from scheduler.local.standin import painter
 from scheduler.local.standin.process import StandinProcess
 from scheduler.stores.expressions import decode
 from scheduler.stores.tasks import DynamoTaskStore
@@ -23,17 +26,23 @@ from scheduler.submission import submit
 
 Engines = Callable[..., StandinProcess]
 """The fixture `engine`."""
+Comfys = Callable[..., ComfyProcess]
+"""The fixture `comfy`."""
 LEASE_S = 5
 COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a task must have come to: so many pictures of this prompt, seeds counted up from `seed`."""
+    """What a task must have come to: so many pictures of this prompt, seeds counted up from `seed`.
+
+    A graph names one seed for all of them, and its pictures say nothing of themselves: they are known by what they show.
+    """
 
     prompt: str
     seed: int
     images: int = 1
+    is_graph: bool = False
 
 
 @dataclass(slots=True)
@@ -53,15 +62,28 @@ class World:
         queue = cloud.queue(visibility_s=visibility_s)
         return cls(cloud, folder, queue, cloud.table(), cloud.bucket())
 
-    def conf(self, *engine_urls: str, name: str = "conf", sd_api: str = "", **scheduler: object) -> Path:
-        """Write a conf.ini with the defaults but for what a test cannot wait for."""
+    def conf(
+        self,
+        *engine_urls: str,
+        name: str = "conf",
+        sd_api: str = "",
+        engines: Mapping[str, str] | None = None,
+        inputs: Mapping[str, str] | None = None,
+        **scheduler: object,
+    ) -> Path:
+        """Write a conf.ini with the defaults but for what a test cannot wait for.
+
+        `engine_urls` are WebUIs; `engines` are the lines of [engines], `inputs` those of [inputs].
+        """
         settings = {"poll_interval": 1, "health_port": 0} | scheduler
         path = self.folder / f"{name}.ini"
         path.write_text(
             f"[aws]\naws_region = {REGION}\nsqs_queue_url = {self.queue.name}\ndynamodb_table = {self.table}\n"
             f"s3_bucket = {self.bucket}\n"
-            f"[sd_api]\nsd_api_base_url = {', '.join(engine_urls)}\n{sd_api}\n"
-            "[scheduler]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
+            + (f"[sd_api]\nsd_api_base_url = {', '.join(engine_urls)}\n{sd_api}\n" if engine_urls else "")
+            + _section("engines", engines or {})
+            + _section("inputs", inputs or {})
+            + _section("scheduler", settings)
         )
         return path
 
@@ -90,6 +112,13 @@ class World:
         self.wishes[message["task_id"]] = Wish(prompt=prompt, seed=seed, images=batch)
         return message
 
+    def graph(self, prompt: str, *, seed: int = 7, steps: int = 1, batch: int = 1) -> dict[str, Any]:
+        """Return a message in our own format with a graph for ComfyUI, and remember what is to come of it."""
+        payload = {"prompt": graph(prompt, seed=seed, steps=steps, batch=batch)}
+        message = {"task_id": unique("graph"), "task_type": "pipeline", "payload": payload}
+        self.wishes[message["task_id"]] = Wish(prompt=prompt, seed=seed, images=batch, is_graph=True)
+        return message
+
     def send(self, *bodies: str | Mapping[str, Any]) -> None:
         """Send messages as they are."""
         for body in bodies:
@@ -102,9 +131,21 @@ class World:
         self.send(message)
         return str(message["task_id"])
 
+    def send_graph(self, prompt: str, **more: Any) -> str:
+        """Send one graph likewise."""
+        message = self.graph(prompt, **more)
+        self.send(message)
+        return str(message["task_id"])
+
     def submit(self, prompt: str, **more: Any) -> str:
         """Record and send one task, as the command line does; return its id."""
-        message = self.task(prompt, **more)
+        return self._submit(self.task(prompt, **more))
+
+    def submit_graph(self, prompt: str, **more: Any) -> str:
+        """Record and send one graph likewise."""
+        return self._submit(self.graph(prompt, **more))
+
+    def _submit(self, message: Mapping[str, Any]) -> str:
         submit(message, records=self.store(), send=self.send)
         return str(message["task_id"])
 
@@ -232,8 +273,12 @@ class World:
             assert "lease_until" not in record, "a final record has no lease"
             assert len(record["images"]) == wish.images, record
             for n, image in enumerate(record["images"]):
-                assert image["seed"] == wish.seed + n
-                self._assert_painted(image, wish.prompt, wish.seed + n)
+                if wish.is_graph:
+                    assert image["seed"] == wish.seed
+                    self._assert_made_by_graph(image, wish.prompt, wish.seed + n)
+                else:
+                    assert image["seed"] == wish.seed + n
+                    self._assert_painted(image, wish.prompt, wish.seed + n)
 
     def _assert_painted(self, image: Mapping[str, Any], prompt: str, seed: int) -> None:
         data = self.picture(image["key"])
@@ -243,3 +288,13 @@ class World:
             assert picture.size == (image["width"], image["height"])
         assert words[0] == prompt
         assert f"Seed: {seed}," in words[-1]
+
+    def _assert_made_by_graph(self, image: Mapping[str, Any], prompt: str, seed: int) -> None:
+        with Image.open(io.BytesIO(self.picture(image["key"]))) as picture:
+            wanted = painter.paint(prompt, seed, CHECKPOINT, SIZE)
+            assert picture.convert("RGB").tobytes() == wanted.convert("RGB").tobytes(), image
+
+
+def _section(name: str, settings: Mapping[str, object]) -> str:
+    """Return a section of conf.ini, nothing for one without settings."""
+    return f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()) if settings else ""

@@ -8,6 +8,7 @@ from fakes.clock import FakeClock
 from fakes.engine import FakeAnswer, FakeEngine
 from fakes.faults import Faults
 from fakes.images import FakeImageStore
+from fakes.inputs import FakeInputs
 from fakes.queue import FakeQueue
 from fakes.tasks import FakeTaskStore
 
@@ -16,6 +17,7 @@ __all__ = [
     "FakeClock",
     "FakeEngine",
     "FakeImageStore",
+    "FakeInputs",
     "FakeQueue",
     "FakeTaskStore",
     "FakeTopic",

@@ -63,6 +63,7 @@ class FakeEngine:
         self.name = name
         self.runtimes = runtimes
         self.task_types = task_types
+        self.preview_now: Preview | None = Preview(b"preview", "image/jpeg")
         self.render_s = render_s
         self.is_up = True
         self.faults = Faults()
@@ -190,7 +191,7 @@ class FakeEngine:
 
     def preview(self) -> Preview | None:
         with self._changed:
-            return None if self._running is None else Preview(b"preview", "image/jpeg")
+            return None if self._running is None else self.preview_now
 
     def free_memory(self) -> None:
         with self.faults.around("free_memory"):

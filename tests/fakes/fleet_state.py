@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from scheduler.autoscale.book import Book, Pause, Published
-from scheduler.autoscale.ports import Written
+from scheduler.autoscale.ports import Registry, Written
 from scheduler.autoscale.protocol import Change, Worker
+from scheduler.autoscale.state_records import WORKER_NEEDS
 from scheduler.domain.errors import Unavailable
 
 FIELDS = tuple(Worker.__dataclass_fields__)
@@ -52,12 +53,16 @@ class FakeFleetState:
             record = self.records.get(instance_id)
             return None if record is None else _worker(record)
 
-    def workers(self) -> Sequence[Worker]:
+    def registry(self) -> Registry:
         with self._open():
             for instance_id, record in list(self.records.items()):
                 if record.get("expires_at", math.inf) < self._now():
                     del self.records[instance_id]
-            return [_worker(record) for _, record in sorted(self.records.items())]
+            whole = {one: record for one, record in sorted(self.records.items()) if record.keys() >= WORKER_NEEDS}
+            return Registry(
+                workers=tuple(_worker(record) for record in whole.values()),
+                unreadable=dict.fromkeys(self.records.keys() - whole.keys(), "it is half there"),
+            )
 
     def book(self) -> Book | None:
         with self._open():
@@ -106,4 +111,6 @@ class FakeFleetState:
 
 
 def _worker(record: dict[str, Any]) -> Worker:
+    if not record.keys() >= WORKER_NEEDS:
+        raise Unavailable("the record is half there")
     return Worker(**{name: value for name, value in record.items() if name in FIELDS})

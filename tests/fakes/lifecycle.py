@@ -24,7 +24,13 @@ class Hooked:
     transition: str = "autoscaling:EC2_INSTANCE_TERMINATING"
     waits_until_s: float | None = None
     waits_at_most_s: float = 0.0
+    most_s: float | None = None
+    """For how long it waits at all, where that is less than AWS would."""
     result: str | None = None
+
+    @property
+    def limit_s(self) -> float:
+        return self.most_s or min(172_800, 100 * self.heartbeat_s)
 
 
 class FakeLifecycle:
@@ -38,8 +44,9 @@ class FakeLifecycle:
         """Code and message of every answer, while set."""
         self._clock = clock
 
-    def add(self, name: str, heartbeat_s: int, *, transition: str | None = None) -> Hooked:
-        hook = self.hooks[name] = Hooked(name=name, heartbeat_s=heartbeat_s)
+    def add(self, name: str, heartbeat_s: int, *, transition: str | None = None, most_s: float | None = None) -> Hooked:
+        """Add a hook; `most_s` is for how long it waits at all, where that is less than AWS would."""
+        hook = self.hooks[name] = Hooked(name=name, heartbeat_s=heartbeat_s, most_s=most_s)
         if transition is not None:
             hook.transition = transition
         return hook
@@ -49,7 +56,7 @@ class FakeLifecycle:
         now_s = self._clock.now()
         for hook in self.hooks.values():
             hook.waits_until_s = now_s + hook.heartbeat_s
-            hook.waits_at_most_s = now_s + min(172_800, 100 * hook.heartbeat_s)
+            hook.waits_at_most_s = now_s + hook.limit_s
 
     @property
     def is_gone(self) -> bool:
@@ -85,7 +92,7 @@ class FakeLifecycle:
             f"<AutoScalingGroupName>{self.group}</AutoScalingGroupName>"
             f"<LifecycleTransition>{hook.transition}</LifecycleTransition>"
             f"<HeartbeatTimeout>{hook.heartbeat_s}</HeartbeatTimeout>"
-            f"<GlobalTimeout>{min(172_800, 100 * hook.heartbeat_s)}</GlobalTimeout>"
+            f"<GlobalTimeout>{hook.limit_s:.0f}</GlobalTimeout>"
             "<DefaultResult>ABANDON</DefaultResult></member>"
             for hook in self.hooks.values()
         )

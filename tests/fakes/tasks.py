@@ -17,7 +17,7 @@ from scheduler.domain.task import Claim, Failure, Format, Message, Progress, Res
 from scheduler.wire import predecessor
 
 Record = dict[str, Any]
-RUN_STATE = ("lease_until", "progress", "step", "eta_s")
+RUN_STATE = ("lease_until", "progress", "step", "eta_s", "node", "preview_key")
 
 
 class FakeTaskStore:
@@ -80,7 +80,7 @@ class FakeTaskStore:
                 self._take(record, task, message, owner=owner, lease_s=lease_s, reason=reason)
             elif record["lease_until"] > self._clock.now():
                 record["lease_until"] = self._clock.now() + lease_s
-            return _claim_of(task.task_id, record)
+            return _claim_of(task.task_id, record, self._worker)
 
     def _take(
         self, record: Record, task: Task, message: Message, *, owner: str, lease_s: float, reason: Refusal
@@ -96,6 +96,7 @@ class FakeTaskStore:
         if reason is Refusal.RESENT:
             _drop(record, "runs", "error", "error_message", "finished_at", "tries", "first_try_at", "cancel_requested")
             _drop(record, "announced_at")
+            _drop(record, "comfy_job_id", "comfy_job_at")
             if task.format is Format.PREDECESSOR:
                 _drop(record, "processRes", "processTime")
                 record["taskStatus"] = "waiting"
@@ -122,7 +123,7 @@ class FakeTaskStore:
             raise LeaseLost(f"task {claim.task_id} is held by another worker")
         return record
 
-    def renew(self, claim: Claim, *, lease_s: float, progress: Progress | None) -> bool:
+    def renew(self, claim: Claim, *, lease_s: float, progress: Progress | None, job_id: str | None = None) -> bool:
         with self.faults.around("renew"), self._lock:
             record = self._held(claim)
             if record["status"] != "processing":
@@ -130,6 +131,10 @@ class FakeTaskStore:
             record["lease_until"] = self._clock.now() + lease_s
             if progress is not None:
                 record |= {"progress": progress.percent, "step": progress.step, "eta_s": progress.eta_s}
+                more = {"node": progress.node, "preview_key": progress.preview_key}
+                record |= {name: value for name, value in more.items() if value is not None}
+            if job_id is not None:
+                record |= {"comfy_job_id": job_id, "comfy_job_at": self._worker}
             return bool(record.get("cancel_requested"))
 
     def release(self, claim: Claim, *, counts: Counts) -> None:
@@ -144,6 +149,8 @@ class FakeTaskStore:
             _drop(record, *RUN_STATE)
             if counts is not Counts.RUN:
                 record["runs"] -= 1
+            if counts is not Counts.NOTHING:
+                _drop(record, "comfy_job_id", "comfy_job_at")
             if counts is Counts.TRY:
                 record["tries"] = record.get("tries", 0) + 1
                 record.setdefault("first_try_at", now)
@@ -160,6 +167,8 @@ class FakeTaskStore:
             if result.gpu_cost_usd is not None:
                 record["gpu_cost_usd"] = float(result.gpu_cost_usd)
             record |= {"generate_ms": times.generate_ms, "store_ms": times.store_ms}
+            if result.result_s3_uri:
+                record["result_s3_uri"] = result.result_s3_uri
             told = {"checkpoint": result.checkpoint, "sampler": result.sampler, "warnings": list(result.warnings)}
             record |= {name: value for name, value in told.items() if value}
             addresses = [self._address(image.key) for image in result.images]
@@ -266,7 +275,7 @@ def _explain(record: Record, failure: Failure) -> None:
     record["error_message"] = failure.message
 
 
-def _claim_of(task_id: str, record: Record) -> Claim:
+def _claim_of(task_id: str, record: Record, host: str) -> Claim:
     since = record.get("first_try_at")
     return Claim(
         task_id=task_id,
@@ -276,4 +285,5 @@ def _claim_of(task_id: str, record: Record) -> Claim:
         runs=int(record["runs"]),
         tries=int(record.get("tries", 0)),
         first_try_at_s=None if since is None else float(since),
+        job_id=record.get("comfy_job_id") if record.get("comfy_job_at") == host else None,
     )

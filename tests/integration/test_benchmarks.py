@@ -37,24 +37,27 @@ def lines_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("format_name", sorted(FORMATS))
-def test_a_smoke_run_counts_images_calls_and_time(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], format_name: str
+def test_a_smoke_run_of_every_format_counts_images_calls_and_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main(["--scenario=smoke", "--consumer=reference", f"--format={format_name}", f"--out={tmp_path}"])
+    formats = [f"--format={name}" for name in FORMATS]
+    code = main(["--scenario=smoke", "--consumer=reference", *formats, f"--out={tmp_path}"])
 
-    (result,) = lines_of(tmp_path)
-    assert code == 0, capsys.readouterr().err
-    assert (result["done"], result["lost"], result["left"], result["deaths"]) == (6, 0, 0, 0)
-    assert (result["duplicate_generations"], result["duplicate_images"]) == (0, 0)
-    assert result["by_operation"]["s3 PutObject"] == 1
-    assert result["by_operation"]["dynamodb UpdateItem"] == 1
-    assert result["by_operation"].get("dynamodb GetItem", 0) == (1 if format_name == "predecessor" else 0)
-    assert 0 < result["gpu_duty"] <= 1
-    assert 0 < result["of_ideal"] <= 1
-    assert result["usd_per_million_tasks"] > 5.625  # one PUT and one write are $5.625; receives and deletes come on top
-    assert result["peak_rss_mb"] > 10
-    assert "| smoke " in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    results = lines_of(tmp_path)
+    assert [result["consumer"] for result in results] == [f"reference-{name}" for name in FORMATS]
+    for result in results:
+        assert (result["done"], result["lost"], result["left"], result["deaths"]) == (6, 0, 0, 0)
+        assert (result["duplicate_generations"], result["duplicate_images"]) == (0, 0)
+        assert result["by_operation"]["s3 PutObject"] == 1
+        assert result["by_operation"]["dynamodb UpdateItem"] == 1
+        assert result["by_operation"].get("dynamodb GetItem", 0) == (1 if result["format"] == "predecessor" else 0)
+        assert 0 < result["gpu_duty"] <= 1
+        assert 0 < result["of_ideal"] <= 1
+        assert result["usd_per_million_tasks"] > 5.625  # a PUT and a write; receives and deletes come on top
+        assert result["peak_rss_mb"] > 10
+        assert f"| {result['consumer']} " in printed.out
 
 
 def test_a_consumer_that_deletes_unread_has_lost_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,11 +181,14 @@ def test_an_interrupted_render_is_no_duplicate() -> None:
     assert (result["duplicate_generations"], result["interrupted"]) == (0, 1)
 
 
-def test_every_bad_message_is_looked_for_and_a_vanished_one_is_a_failure() -> None:
+@pytest.mark.parametrize("format_name", ["own", "eks"])
+def test_every_bad_message_is_looked_for_and_a_vanished_one_is_a_failure(format_name: str) -> None:
     scenario = Scenario(name="bad", about="", tasks=8, render_s=1.0, bad_share=1.0)
     tasks = make_tasks(scenario, "0f")
     by_kind = {task.bad: task for task in tasks}
-    dead = [FORMATS["own"].write(task).body for kind, task in by_kind.items() if kind not in {"engine-422", "huge"}]
+    dead = [
+        FORMATS[format_name].write(task).body for kind, task in by_kind.items() if kind not in {"engine-422", "huge"}
+    ]
     items = [{"task_id": {"S": by_kind["engine-422"].task_id}, "status": {"S": "failed"}}]
     result = figures.figures(
         observed(scenario=scenario, tasks=tasks, images=[], uses=[], items=items, dead_letters=dead)

@@ -1,14 +1,21 @@
-"""`sd-scheduler local` at a terminal that is closed under it."""
+"""`sd-scheduler local` as processes: at a terminal that is closed under it, and with a fleet."""
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
+import pytest
+from click.testing import CliRunner
+
+from scheduler.cli.root import cli
 
 ROOT = Path(__file__).parents[2]
 # The terminal becomes the controlling one, as a login makes it: only then is its end a SIGHUP.
@@ -47,3 +54,39 @@ def test_a_closed_terminal_ends_it_in_order_and_leaves_nothing_running(tmp_path:
     assert not (tmp_path / ".local/environment").exists()
     gone, alive = psutil.wait_procs(children, timeout=20)
     assert (len(gone), alive) == (len(children), [])
+
+
+def test_a_fleet_that_local_keeps_is_seen_and_steered_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", "from scheduler.main import main; main()"]
+    with subprocess.Popen(
+        [*command, "local", "--fleet"], cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"wanted 0")
+            children = psutil.Process(process.pid).children(recursive=True)
+            show = [*command, "fleet", "show", "--local", "--json"]
+            shown = json.loads(subprocess.run(show, cwd=tmp_path, env=environ, capture_output=True, check=True).stdout)
+            assert (shown["target"], shown["leader"]) == (0, "local")
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+            assert process.returncode == 130
+        finally:
+            process.kill()
+    assert psutil.wait_procs(children, timeout=20)[1] == []
+
+
+def test_a_local_without_a_fleet_says_how_to_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = "aws_region = us-east-1\nsqs_queue_url = sd-tasks\ndynamodb_table = sd-tasks\ns3_bucket = sd-images\n"
+    folder = tmp_path / ".local"
+    folder.mkdir()
+    (folder / "environment").write_text("")
+    (folder / "conf.ini").write_text(f"[aws]\n{places}")
+    monkeypatch.chdir(tmp_path)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as one that runs holds it
+        for words in (["fleet", "show"], ["fleet", "pause"], ["autoscale", "--once"]):
+            done = CliRunner().invoke(cli, [*words, "--local"])
+            assert done.exit_code == 1
+            assert "has no fleet: start it with --fleet, or --demo-fleet" in done.output

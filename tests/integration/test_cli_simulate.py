@@ -94,7 +94,10 @@ def test_without_more_the_presets_are_simulated_and_the_same_every_time():
 def test_a_pipe_gets_lines_with_what_to_write_and_what_it_costs(trace):
     lines = run("--trace", str(trace), "--policy", "backlog:prompt", "--most-late", "1").stdout.splitlines()
     assert lines[0].startswith("requests.csv: 200 tasks in 0.125 days; ")
-    head, *rows = lines[2:6]
+    assert lines[1].startswith(
+        "assumed: $0.18 an hour (--price; what your instance type costs), a boot of 150 s (--boot) "
+    )
+    head, *rows = lines[3:7]
     assert head.split()[:2] == ["policy", "GPU-h"]
     assert [row.split()[0] for row in rows] == ["oracle-0", "oracle-60", "backlog:prompt"]
     place = lines.index("[autoscaling]")
@@ -102,11 +105,13 @@ def test_a_pipe_gets_lines_with_what_to_write_and_what_it_costs(trace):
         "policy = backlog",
         "preset = prompt",
         "min_capacity = 0",
-        "max_capacity = 20",
+        "max_capacity = 3",
     ]
     assert lines[place + 6].startswith("$")
     assert " a month (" in lines[place + 6]
-    assert "less than a day" in lines[-1]
+    assert "less than a day" in lines[place + 7]
+    assert lines[place + 8] == "20 workers were allowed, 2 used: max_capacity is those and a reserve."
+    assert lines[-1] == "late_worth_s, target_wait_s, min_capacity were left as they are: --sweep varies them, too."
 
 
 def test_what_is_recommended_is_a_configuration(config, trace):
@@ -119,14 +124,50 @@ def test_what_is_recommended_is_a_configuration(config, trace):
 
 
 def test_an_impossible_wish_is_told_as_such():
-    out = run(*SHORT, "--policy", "idle-stop", "--most-late", "0", "--max-capacity", "1").stdout
-    assert "Nothing here keeps at most 0% late. The fewest has idle-stop:" in out
-    assert "try a larger --max-capacity" in out
+    out = run(*SHORT, "--policy", "idle-stop", "--policy", "static-3", "--most-late", "0", "--max-capacity", "1").stdout
+    assert "Nothing here that conf.ini can say keeps at most 0% late. The fewest has idle-stop:" in out
+    assert "--max-capacity" not in out, "one worker is all that idle-stop ever has"
+
+
+def test_a_larger_fleet_is_advised_with_what_it_would_bring():
+    words = ("--policy", "backlog", "--most-late", "0.1", "--max-capacity")
+    out = run(*SHORT, *words, "1").stdout
+    larger = told(*SHORT, *words, "2")["policies"][-1]
+    said = f"All 1 workers allowed were in use. With --max-capacity 2: {larger['late_share']:.1%}"
+    assert said.replace(".0%", "%") in out
+
+
+def test_a_larger_fleet_that_would_not_help_is_not_advised():
+    burst = ("--demand", "burst:days=1,every=7200,size=20,service=20", "--policy", "backlog:prompt")
+    out = run(*burst, "--max-capacity", "20").stdout
+    assert "All 20 workers allowed were in use, but 40 would hardly help (" in out
+    assert "With --max-capacity" not in out
+
+
+def test_what_counts_as_late_is_what_is_aimed_at(config):
+    words = (*SHORT, "--policy", "backlog", "--late-after", "300")
+    assert told(*words)["recommendation"]["settings"]["target_wait_s"] == "300"
+    assert "It aims at" not in run(*words).stdout
+    set_apart = run(*words, "--set", "target_wait_s=45").stdout
+    assert "It aims at waits of 45 s, and late here is what waits over 300 s: --set target_wait_s=300 " in set_apart
+    assert "It aims at waits of 60 s, and late" in run(*words, "-c", str(config)).stdout
+
+
+def test_a_fleet_of_always_the_same_size_is_what_both_bounds_say():
+    out = run(*SHORT, "--policy", "static-4").stdout
+    assert "policy = backlog\nmin_capacity = 4\nmax_capacity = 4\n" in out
 
 
 def test_rivals_alone_recommend_nothing():
-    assert "nothing is recommended" in run(*SHORT, "--policy", "static-2").stdout
-    assert told(*SHORT, "--policy", "static-2")["recommendation"] is None
+    assert "nothing is recommended" in run(*SHORT, "--policy", "buildkite").stdout
+    assert told(*SHORT, "--policy", "buildkite")["recommendation"] is None
+
+
+def test_a_rival_that_does_better_is_named():
+    demand = ("--demand", "burst:days=1,every=500,size=8,service=20")
+    out = run(*demand, "--policy", "backlog:thrifty", "--policy", "buildkite").stdout
+    assert "buildkite, which conf.ini cannot say, does better: " in out
+    assert "--sweep" in out
 
 
 def terminal(*words: str, columns: int) -> str:
@@ -158,6 +199,23 @@ def test_a_terminal_gets_a_table_that_fits_and_sees_how_far_it_is():
     for text in (wide, narrow):
         assert "backlog:balanced" in text
         assert "[autoscaling]" in text
+
+
+def piped(*words: str, into: str) -> subprocess.CompletedProcess[str]:
+    """Call it in a shell, its standard output going `into` something; the code is its own, not the reader's."""
+    command = f"{sys.executable} -c 'from scheduler.cli.root import cli; cli()' simulate {' '.join(words)} {into}"
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_a_full_disk_is_told_in_one_line(as_json):
+    done = piped(*SHORT, *as_json, into="> /dev/full")
+    assert (done.returncode, done.stderr) == (1, "error: standard output cannot be written: No space left on device\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure():
+    done = piped(*SHORT, into='| true; exit "${PIPESTATUS[0]}"')
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # the world
@@ -195,7 +253,7 @@ def test_a_faster_boot_makes_fewer_late_and_a_price_makes_the_cost():
 def test_a_shortage_makes_tasks_late():
     lates = [
         told(*SHORT, "--policy", "backlog", *words)["policies"][-1]["late_share"]
-        for words in ((), ("--shortage", "0:1"))
+        for words in ((), ("--shortage", "0:1:0"))
     ]
     assert lates[0] < 0.4 < lates[1]
 
@@ -221,6 +279,18 @@ def test_the_configuration_is_what_its_keys_say(config):
     assert {**own[0], "policy": "", "on_frontier": 0} == {**own[1], "policy": "", "on_frontier": 0}
     usual = told(*SHORT, "--policy", "threshold", "--min-capacity", "1", "--max-capacity", "3")["policies"][-1]
     assert usual["late_share"] > own[0]["late_share"], "scale_out_threshold 1 grows sooner than 5"
+
+
+def test_a_worth_in_seconds_is_simulated_from_the_configuration_and_recommended(config):
+    config.write_text(config.read_text().replace("policy = threshold", "policy = backlog\nlate_worth_s = 20000"))
+    found = told(*SHORT, "-c", str(config), "--policy", "backlog:thrifty", "--most-late", "1")
+    assert found["policies"][2]["gpu_hours"] > found["policies"][3]["gpu_hours"]
+    assert found["recommendation"]["settings"]["late_worth_s"] == "", "the file's is to be taken back"
+    own = told(
+        *SHORT, "--set", "late_worth_s=20000", "--policy", "backlog", "--min-capacity", "1", "--max-capacity", "3"
+    )
+    assert own["policies"][2]["gpu_hours"] == found["policies"][2]["gpu_hours"]
+    assert own["recommendation"]["settings"]["late_worth_s"] == "20000"
 
 
 def test_a_key_can_be_set_and_goes_before_the_file(config):
@@ -307,6 +377,24 @@ def test_replay_shows_reasons_at_a_terminal(decisions):
 
 
 @pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (["--demand", "sd:load=x"], "demand"),
+        (["--trace", "none.csv"], "trace"),
+        (["--policy", "magic"], "policy"),
+        (["--set", "magic=1"], "setting"),
+        (["--plot", "fleet.pdf"], "picture"),
+        (["--replay", "none.jsonl"], "replay"),
+        (["-c", "none.ini"], "configuration"),
+    ],
+)
+def test_what_is_wrong_is_called_by_its_name(words, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = json.loads(run(*words, "--json", code=2).stdout)
+    assert (told["kind"], told["error"].partition(" has ")[0]) == (kind, f"the {kind}")
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--demand", "sd:load=x"], "demand sd: load is 'x'"),
@@ -320,7 +408,8 @@ def test_replay_shows_reasons_at_a_terminal(decisions):
         (["--tick", "0"], "'0' is no number of at least 1 and at most 3600"),
         (["--most-late", "5"], "'5' is no number of at least 0 and at most 1"),
         (["--counts-age", "60:30"], "'60:30' is not FROM:TO"),
-        (["--shortage", "1:2:0.5"], "'1:2:0.5' is not FROM:TO[:MOST]"),
+        (["--shortage", "1:2:0.5"], "'1:2:0.5' is not FROM:TO:MOST"),
+        (["--shortage", "2:5"], "'2:5' is not FROM:TO:MOST"),
         (["--min-capacity", "30"], "--min-capacity 30 is more than --max-capacity, which is 20"),
         (["--plot", "fleet.pdf"], "fleet.pdf: "),
         (["--compare", "--sweep"], "--compare and --sweep"),

@@ -162,6 +162,31 @@ def test_images_that_are_too_many_for_the_record_are_shown_and_fetched_all_the_s
     assert place.run("fetch", "t").stdout == "t-1.png\nt-2.png\n"
 
 
+def test_what_an_engine_stored_itself_is_shown_and_fetched_from_where_it_lies(place: Place, moto: Cloud) -> None:
+    elsewhere = moto.bucket()
+    place.clients.s3.put_object(Bucket=elsewhere, Key="results/a.webp", Body=PICTURES[0])
+    uri = f"s3://{elsewhere}/results/a.webp"
+    item: Any = {"task_id": {"S": "t"}, "status": {"S": "completed"}, "result_s3_uri": {"S": uri}}
+    place.clients.dynamodb.put_item(TableName=place.table, Item=item)
+
+    assert place.run("show", "t").stdout.splitlines()[-1].split() == ["result", uri]
+    done = place.run("fetch", "t")
+
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "t-1.webp\n", "")
+    assert (place.folder / "t-1.webp").read_bytes() == PICTURES[0]
+    assert json.loads(place.run("fetch", "t", "--json").stdout)["kind"] == "exists"
+    gone: Any = item | {"result_s3_uri": {"S": f"s3://{elsewhere}/results/gone.png"}}
+    place.clients.dynamodb.put_item(TableName=place.table, Item=gone)
+    assert "results/gone.png" in place.run("fetch", "t").stderr
+
+
+@pytest.mark.parametrize("uri", ["https://example.com/a.png", "s3://", "s3://bucket", "s3://bucket/"])
+def test_what_is_no_object_of_s3_is_no_result_to_fetch(place: Place, uri: str) -> None:
+    item: Any = {"task_id": {"S": "t"}, "status": {"S": "completed"}, "result_s3_uri": {"S": uri}}
+    place.clients.dynamodb.put_item(TableName=place.table, Item=item)
+    assert json.loads(place.run("fetch", "t", "--json").stdout)["kind"] == "no-pictures"
+
+
 def test_fetch_overwrites_only_with_force(place: Place) -> None:
     place.complete("t", PICTURES)
     mine = place.folder / "t-2.png"

@@ -174,6 +174,7 @@ def test_a_healthy_world_is_well_and_is_left_as_it_was(world: World) -> None:
         "bucket B",
         "bucket B write",
         "bucket B read",
+        "bucket B remove previews",
         "cloudfront",
         "clock",
         "disk",
@@ -222,6 +223,7 @@ def test_each_permission_that_lacks_is_named_with_its_resource(guarded: tuple[Wo
         "table T read": "dynamodb:BatchGetItem",
         "bucket B write": "s3:PutObject",
         "topic": "sns:Publish",
+        "bucket B remove previews": "s3:DeleteObject",
     }
     opened.denied = frozenset(lacking.values())
 
@@ -276,9 +278,9 @@ def test_an_empty_account_is_told_to_run_setup_and_everything_is_looked_at(moto_
     }
     findings = moto_world.look(code=1)
     missing = {f"queue {absent}", f"table {absent}", f"bucket {absent}"}
-    assert verdicts(findings, "fail") == missing | {f"engine {NOWHERE}"}
+    assert verdicts(findings, "fail") == missing | {"engine sdwebui"}
     assert all("sd-scheduler setup" in findings[check]["advice"] for check in missing)
-    assert "--api" in findings[f"engine {NOWHERE}"]["advice"]
+    assert "--api" in findings["engine sdwebui"]["advice"]
     assert findings["queue Q receive"]["verdict"] == "ok"
 
 

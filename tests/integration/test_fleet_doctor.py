@@ -12,9 +12,11 @@ from scheduler.autoscale.fleets.build import build_fleet
 from scheduler.autoscale.fleets.instance import SingleInstance
 from scheduler.autoscale.fleets.local import LocalFleet
 from scheduler.autoscale.fleets.spot_fleet import SpotFleet
-from scheduler.aws import check_fleet
+from scheduler.aws import check_fleet, operator_clients
 from scheduler.aws.checking import Asking, Verdict
 from scheduler.aws.fleet_clients import build_autoscaling, build_cloudwatch, build_ec2
+from scheduler.cli import fleet_checks
+from scheduler.config import load
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.errors import AccessDenied
 
@@ -54,7 +56,9 @@ def test_group_as_it_comes_is_refused_until_it_is_mended(group: str) -> None:
         "instances that are not protected from scale-in",
         "it may end instances to balance zones",
     ]
-    bounds = check_fleet.bounds("fleet", min_capacity=0, max_capacity=4, min_size=view.min_size, max_size=view.max_size)
+    bounds = check_fleet.bounds(
+        "fleet", policy="backlog", min_capacity=0, max_capacity=4, min_size=view.min_size, max_size=view.max_size
+    )
     assert len(list(bounds)) == 2
     autoscaling = build_autoscaling(REGION)
     autoscaling.update_auto_scaling_group(AutoScalingGroupName=group, NewInstancesProtectedFromScaleIn=True)
@@ -92,6 +96,15 @@ def test_alarm_that_calls_a_function_for_the_queue_is_refused(group: str) -> Non
     assert verdicts(queue) == {Verdict.FAIL}
     assert verdicts(unique("queue")) == {Verdict.OK}
     cloudwatch.close()
+
+
+def test_of_a_group_that_is_not_there_nothing_is_called_well(group: str) -> None:
+    lines = {"aws_region": REGION, "sqs_queue_url": "tasks", "dynamodb_table": "records", "s3_bucket": "pictures"}
+    given = {f"SCHEDULER_AWS_{key.upper()}": value for key, value in lines.items()}
+    fleet = {"SCHEDULER_AUTOSCALING_FLEET": "asg", "SCHEDULER_AUTOSCALING_FLEET_ID": f"not-{group}"}
+    found = list(fleet_checks.findings(operator_clients.build(REGION), load(None, given | fleet)))
+    assert {finding.verdict for finding in found} == {Verdict.FAIL}
+    assert any("is not there" in finding.found for finding in found)
 
 
 def test_each_kind_has_its_adapter(group: str) -> None:

@@ -188,7 +188,7 @@ def test_what_waits_behind_engines_that_all_hang_does_not_keep_it(place):
     place.beat()
     place.lane.running, place.other.running = place.take_in("endless"), place.take_in("too")
     place.take_in("behind them")
-    place.beat(times=123)
+    place.beat(times=125)
     assert place.record.state is State.DRAINED
 
 
@@ -219,6 +219,15 @@ def test_a_notice_shuts_the_door_at_once_marks_the_registry_and_is_told_once(pla
     assert place.record.report.ends_at_s == pytest.approx(leaving.deadline_s)
     assert place.host.lead() == float("inf"), "it leads no more"
     assert b'sd_scheduler_fleet_notices_total{kind="interruption"} 1.0' in place.metrics.text()
+
+
+def test_a_notice_that_leaves_less_time_is_told_too_and_one_that_leaves_more_is_not(place, clock):
+    place.host.enter()
+    for in_s in (600, 120, 300):
+        place.instance.interrupt(in_s=in_s)
+        place.host.watch()
+        clock.advance(6)
+    assert [round(told.deadline_s - clock.now()) for told in place.leaving] == [582, 108]
 
 
 def test_a_rebalance_recommendation_makes_it_the_first_to_go(place):

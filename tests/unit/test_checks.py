@@ -228,6 +228,7 @@ NOT_THE_WORKER = {  # people's commands, what producers call, emulators, and the
     "scheduler/cli/*",
     "scheduler/session.py",
     "scheduler/submission.py",
+    "scheduler/stores/done_tasks.py",
     "scheduler/local/*",
     "scheduler/local/*/*",
 }

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from scheduler.cli.record_view import duration, image_lines, lines
+from scheduler.cli.record_view import duration, lines, result_lines
 
 ZONE = dt.timezone(dt.timedelta(hours=8), "CST")
 NOW_S = 1_700_000_000.0  # 2023-11-15 06:13:20 in ZONE
@@ -78,5 +78,13 @@ def test_a_duration_is_said_in_at_most_two_units(seconds, expected):
 
 
 def test_an_image_is_a_line_with_its_address():
-    (line,) = image_lines([{"url": "s3://b/k", "width": 8, "height": 9, "bytes": 10}])
+    (line,) = result_lines({"images": [{"url": "s3://b/k", "width": 8, "height": 9, "bytes": 10}]})
     assert line.split() == ["image", "s3://b/k", "8x9,", "10", "bytes"]
+
+
+def test_what_an_engine_stored_itself_is_a_line_at_the_end_and_not_among_the_rest():
+    record = RECORD | {"result_s3_uri": "s3://b/\x1b[31m.png"}
+    assert "result_s3_uri" not in shown(record)
+    assert result_lines({"result_s3_uri": "s3://b/k.png"})[0].split() == ["result", "s3://b/k.png"]
+    assert "\x1b" not in result_lines({"result_s3_uri": record["result_s3_uri"]})[0]
+    assert result_lines({"status": "failed"}) == []

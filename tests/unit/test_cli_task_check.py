@@ -8,7 +8,7 @@ import json
 
 import click
 import pytest
-from fakes import FakeClock, FakeEngine
+from fakes import FakeClock, FakeEngine, FakeInputs
 from PIL import Image
 
 from scheduler.cli.task_check import KNOWN, check
@@ -32,7 +32,15 @@ def build(prompt="x", *settings, image=None, checkpoint=None):
 
 
 def test_a_sound_task_is_passed_without_a_word():
-    assert check(task(prompt="x", steps=20, width=512, height=512, seed=1), routes=ROUTES, max_pixels=MAX_PIXELS) == []
+    assert (
+        check(
+            task(prompt="x", steps=20, width=512, height=512, seed=1),
+            routes=ROUTES,
+            inputs=FakeInputs(),
+            max_pixels=MAX_PIXELS,
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,19 +48,19 @@ def test_a_sound_task_is_passed_without_a_word():
     [("stepz", "steps"), ("Sampler_Name", "sampler_name"), ("widht", "width"), ("cfgscale", "cfg_scale")],
 )
 def test_a_field_that_the_engine_would_pass_over_is_told_with_the_nearest(name, nearest):
-    (warning,) = check(task(prompt="x", **{name: 1}), routes=ROUTES, max_pixels=MAX_PIXELS)
+    (warning,) = check(task(prompt="x", **{name: 1}), routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
     assert name in warning
     assert warning.endswith(f"did you mean {nearest}?")
 
 
 def test_a_field_like_no_other_is_told_without_a_guess():
-    (warning,) = check(task(**{"quux" * 100: 1}), routes=ROUTES, max_pixels=MAX_PIXELS)
+    (warning,) = check(task(**{"quux" * 100: 1}), routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
     assert "did you mean" not in warning
     assert len(warning) < 200
 
 
 def test_a_field_of_another_kind_of_task_is_not_known():
-    assert len(check(task(prompt="x", mask_blur=4), routes=ROUTES, max_pixels=MAX_PIXELS)) == 1
+    assert len(check(task(prompt="x", mask_blur=4), routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)) == 1
 
 
 def test_every_field_that_the_worker_checks_is_a_known_one():
@@ -73,12 +81,12 @@ def test_every_field_that_the_worker_checks_is_a_known_one():
 )
 def test_what_a_worker_would_refuse_is_refused(payload, field):
     with pytest.raises(Rejected) as caught:
-        check(task(**payload), routes=ROUTES, max_pixels=MAX_PIXELS)
+        check(task(**payload), routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
     assert caught.value.field == field
 
 
 def test_what_a_worker_would_note_is_noted():
-    (warning,) = check(task(width=500, height=512), routes=ROUTES, max_pixels=MAX_PIXELS)
+    (warning,) = check(task(width=500, height=512), routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
     assert "500" in warning
 
 
@@ -86,7 +94,7 @@ def test_what_a_worker_would_note_is_noted():
     ("asked", "named"), [(task("pipeline", anything=1), "pipeline"), (task(runtime="comfyui", steps=0), "'comfyui'")]
 )
 def test_what_nobody_here_runs_is_warned_about_and_not_judged(asked, named):
-    (warning,) = check(asked, routes=ROUTES, max_pixels=MAX_PIXELS)
+    (warning,) = check(asked, routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
     assert named in warning
     assert "sdwebui" in warning
 
@@ -94,7 +102,7 @@ def test_what_nobody_here_runs_is_warned_about_and_not_judged(asked, named):
 @pytest.mark.parametrize("runtime", ["sdwebui", "legacy"])
 def test_a_served_runtime_is_checked_like_none(runtime):
     with pytest.raises(Rejected):
-        check(task(runtime=runtime, steps=0), routes=ROUTES, max_pixels=MAX_PIXELS)
+        check(task(runtime=runtime, steps=0), routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
 
 
 # messages out of options

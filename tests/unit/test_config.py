@@ -424,6 +424,7 @@ VALUES = {
     "policy": st.sampled_from(["backlog", "threshold", "step", "idle-stop"]),
     "target_wait_s": st.integers(1, 86400),
     "preset": st.sampled_from(["thrifty", "balanced", "prompt"]),
+    "late_worth_s": st.just("") | st.integers(1, 1_000_000),
     "scale_out_threshold": st.integers(0, 1000),
     "scale_out_step": st.integers(1, 1000),
     "scale_in_step": st.integers(1, 1000),
@@ -448,6 +449,8 @@ VALUES = {
         ("min_capacity = 5\nmax_capacity = 4", "max_capacity = '4': expected at least min_capacity, which is 5"),
         ("steps = 50:1, 10:2", "expected MESSAGES:WORKERS pairs with rising numbers of messages"),
         ("steps = 10:0", "expected MESSAGES:WORKERS pairs with rising numbers of messages"),
+        ("late_worth_s = 0", "late_worth_s = '0': expected a number from 1 to 1000000, or nothing"),
+        ("late_worth_s = much", "late_worth_s = 'much': expected a number from 1 to 1000000, or nothing"),
         ("target_wait_s = 0", "target_wait_s = '0': expected a number from 1 to 86400"),
     ],
 )

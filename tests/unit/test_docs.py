@@ -178,6 +178,15 @@ def events() -> dict[str, tuple[str, set[str]]]:
     return found
 
 
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_the_answer_that_the_readme_shows_counts_the_keys_there_are(readme: str) -> None:
+    places = {"aws_region": "us-east-1", "sqs_queue_url": "tasks", "dynamodb_table": "records", "s3_bucket": "pictures"}
+    given = {f"SCHEDULER_AWS_{key.upper()}": value for key, value in places.items()}
+    rows = config.effective(config.load(None, given))
+    by_default = len([row for row in rows if row.source == "default"])
+    assert f"OK: 4 keys from conf.ini, 0 from the environment, {by_default} by default" in (ROOT / readme).read_text()
+
+
 def test_every_event_is_documented_with_its_fields_and_every_documented_one_is_logged():
     logged = events()
     assert {"task_ended", "engine_down", "program_flapping"} <= set(logged)

@@ -69,7 +69,7 @@ def world_on(kind: str, **options: Any) -> tuple[World, CloudFleet]:
     world = World(has_outsider=False, **options)
     fleet = CloudFleet(world, kind)
     world.fleet = fleet
-    world.outsider = world._new_leader("cron", None, looks_once=True)
+    world.outsider = world.new_leader("cron", None, looks_once=True)
     world.after(1.0, world._outsider_ticks)
     return world, fleet
 

@@ -136,6 +136,16 @@ def test_fleet_that_cannot_be_looked_at_fails() -> None:
     ],
 )
 def test_narrower_bounds_of_the_fleet_are_told(min_size: int, max_size: int | None, told: list[str]) -> None:
-    findings = list(check_fleet.bounds("fleet", min_capacity=1, max_capacity=4, min_size=min_size, max_size=max_size))
+    findings = bounds(min_size=min_size, max_size=max_size)
     assert [finding.verdict for finding in findings] == [Verdict.WARN] * len(told)
     assert all(words in finding.found for words, finding in zip(told, findings, strict=True))
+
+
+@pytest.mark.parametrize(("policy", "most", "told"), [("idle-stop", 4, 1), ("idle-stop", 1, 0), ("backlog", 4, 0)])
+def test_more_workers_than_the_policy_ever_wants_are_told(policy: str, most: int, told: int) -> None:
+    assert len(bounds(policy=policy, min_capacity=0, max_capacity=most)) == told
+
+
+def bounds(**facts: Any) -> list[Finding]:
+    usual: dict[str, Any] = {"policy": "backlog", "min_capacity": 1, "max_capacity": 4, "min_size": 0, "max_size": None}
+    return list(check_fleet.bounds("fleet", **usual | facts))

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.autoscale import census, plan
+from scheduler.autoscale.approach import BATCH_SHARE
 from scheduler.autoscale.book import Batch, Book
 from scheduler.autoscale.fleets.port import Condition, FleetView, Life, Member
-from scheduler.autoscale.plan import BATCH_SHARE, Facts, Plan
 from scheduler.autoscale.protocol import LEAVING, Report, State, Worker
+from scheduler.autoscale.steps import Facts, Plan
 
 NOW_S = 1_900_000_000.0
 reports = st.builds(
@@ -171,3 +172,28 @@ def test_nobody_goes_while_the_wish_is_unknown(given_facts):
     stillborn = {worker.instance_id for worker in given_facts.census.stillborn}
     assert set(changed_to(drawn, State.DRAIN)) <= stillborn
     assert drawn.target is None or drawn.target <= given_facts.view.target
+
+
+def test_the_dead_are_judged_by_the_longest_task_that_they_may_run_themselves():
+    def buried(silent_s: float) -> list[str]:
+        told = Report(ready_s=NOW_S - 9000, deadline_s=3 * 3600.0)
+        worker = Worker(instance_id="i-1", boot_id="b", state=State.ACTIVE, registered_s=NOW_S - 9000, report=told)
+        member = Member(instance_id="i-1", life=Life.RUNNING, launched_s=NOW_S - 9000)
+        view = FleetView(condition=Condition.ACTIVE, target=1, members=(member,))
+        facts = Facts(
+            now_s=NOW_S,
+            view=view,
+            census=census.take(view, [worker], {"i-1": silent_s}, now_s=NOW_S),
+            book=Book(),
+            wanted=1,
+            silent_s={"i-1": silent_s},
+            leader="i-0",
+            deadline_s=600.0,
+            settings_no=1,
+            lowers_target=True,
+            replaces=True,
+        )
+        return changed_to(plan.make(facts), State.TERM)
+
+    assert buried(300 + 3 * 3600.0) == []
+    assert buried(301 + 3 * 3600.0) == ["i-1"]

@@ -16,8 +16,8 @@ from scheduler.autoscale.fleets.asg import AutoScalingGroup
 from scheduler.autoscale.fleets.instance import SingleInstance
 from scheduler.autoscale.fleets.port import Fleet
 from scheduler.autoscale.fleets.spot_fleet import SpotFleet
-from scheduler.aws.addresses import Account
-from scheduler.aws.fleet_policy import Statement, fleet_statements, host_statements
+from scheduler.aws.addresses import Account, QueueAddress
+from scheduler.aws.fleet_policy import Role, Statement, fleet_policy, fleet_statements, host_statements
 from scheduler.domain.errors import Unavailable
 
 ACCOUNT = Account(number="123456789012", region="eu-west-1")
@@ -64,6 +64,61 @@ def calls_of(kind: str) -> set[str]:
         ("autoscaling:" if name in autoscaling else "ec2:") + "".join(word.title() for word in name.split("_"))
         for name in ec2.faults.calls
     }
+
+
+def calls_without_work(kind: str) -> tuple[set[str], set[str]]:
+    """Return what is called to look at a fleet in trouble, and what to lead it besides, as IAM names it."""
+    ((fleet, ec2, clock),) = used(kind)
+    fleet.describe()
+    ec2.stock = 0
+    asked = set(ec2.faults.calls)
+    with contextlib.suppress(Unavailable):
+        fleet.set_target(1)
+    for _ in range(4):
+        clock.advance(60)
+        fleet.describe()
+    ec2.stock = None
+    with contextlib.suppress(Unavailable):
+        fleet.set_target(1)
+    clock.advance(300)
+    up = [member.instance_id for member in fleet.describe().members]
+    with contextlib.suppress(Unavailable):
+        fleet.end(up[:1], replace=False)
+    every = {name_of(name) for name in ec2.faults.calls if name not in asked} | {name_of(name) for name in asked}
+    return {name for name in every if ":Describe" in name}, every
+
+
+def name_of(call: str) -> str:
+    service = "autoscaling:" if hasattr(FakeAsg, call) else "ec2:"
+    return service + "".join(word.title() for word in call.split("_"))
+
+
+def policy_of(role: Role, kind: str) -> list[Statement]:
+    queues = [QueueAddress(name="q", account=None)]
+    dlqs = [QueueAddress(name="d", account=None)]
+    document = fleet_policy(role, kind, "the-fleet", ACCOUNT, state_table="state", queues=queues, dlqs=dlqs)
+    found: list[Statement] = document["Statement"]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["spot-fleet", "asg", "instance"])
+def test_who_leads_without_working_may_do_what_the_adapter_calls_and_an_operator_only_look(kind: str) -> None:
+    looks, leads = calls_without_work(kind)
+    elsewhere = ("sqs:", "dynamodb:")
+    of_leader = {action for action in actions(policy_of(Role.LEADER, kind)) if not action.startswith(elsewhere)}
+    of_operator = {action for action in actions(policy_of(Role.OPERATOR, kind)) if not action.startswith(elsewhere)}
+    assert (of_leader, of_operator) == (leads, looks)
+
+
+@pytest.mark.parametrize("role", [Role.LEADER, Role.OPERATOR])
+def test_neither_may_touch_a_task_or_a_picture(role: Role) -> None:
+    statements = {each["Sid"]: each for each in policy_of(role, "asg")}
+    assert statements["CountTasks"]["Resource"] == ["arn:aws:sqs:eu-west-1:123456789012:q"]
+    assert statements["FindDeadLetterQueues"]["Resource"] == ["arn:aws:sqs:eu-west-1:123456789012:d"]
+    assert statements["KeepTheFleetsState"]["Resource"] == ["arn:aws:dynamodb:eu-west-1:123456789012:table/state"]
+    assert not any(action.startswith("s3:") for action in actions(list(statements.values())))
+    changing = [each for each in statements.values() if each["Resource"] == ["*"]]
+    assert all(":Describe" in action for each in changing for action in each["Action"])
 
 
 def actions(statements: list[Statement]) -> set[str]:

@@ -11,6 +11,9 @@ from scheduler.autoscale.book import Batch, Book
 from scheduler.autoscale.fleets.port import Condition, FleetView, Life, Member
 from scheduler.autoscale.ports import QueueCounts
 from scheduler.autoscale.protocol import Report, State, Worker
+from scheduler.autoscale.report import explained
+from scheduler.autoscale.snapshot import Snapshot
+from scheduler.autoscale.state_records import book_of
 from scheduler.autoscale.survey import Bounds, Drains, Growth, snapshot
 
 NOW_S = 1_900_000_000.0
@@ -63,6 +66,23 @@ def test_boot_time_is_learned_from_those_whose_readiness_was_seen_to_come():
     book = growth.learn(book, [worker(ready_s=NOW_S - 120)], view("i-1", launched_s=NOW_S - 200))
     assert 80 < book.boot_s < 180
     assert growth.learn(book, [worker(ready_s=NOW_S - 120)], view("i-1")).boot_s == book.boot_s
+
+
+def test_what_was_never_measured_is_told_as_assumed():
+    bare = Book(snapshot=told_of(Book()))
+    line = "\n".join(explained(bare))
+    assert "a task takes 20.0 s (assumed), a boot 180 s (assumed)" in line
+    growth = Growth()
+    book = growth.learn(bare, [worker(ready_s=None)], view("i-1"))
+    book = growth.learn(book, [worker(ready_s=NOW_S - 100, finished=3, busy_s=30.0)], view("i-1"))
+    line = "\n".join(explained(replace(book, snapshot=told_of(book))))
+    assert "a task takes 18.6 s (a guess and 3 measured), a boot 156 s (a guess and 1 measured)" in line
+
+
+def told_of(book: Book) -> Snapshot:
+    counts = QueueCounts(visible=1, delayed=0, in_flight=0)
+    bounds = Bounds(min_capacity=0, max_capacity=4)
+    return snapshot(census.Census(), view("i-1"), counts, book, bounds, now_s=NOW_S)
 
 
 def test_a_new_leader_learns_nothing_from_those_who_were_there_before():
@@ -119,15 +139,22 @@ def test_what_a_fleet_keeps_at_least_or_most_is_a_bound():
 
 
 def test_a_decision_of_a_later_version_can_be_read_by_this_one():
-    seen = snapshot(
-        census.Census(),
-        view("i-1"),
-        QueueCounts(visible=1, delayed=0, in_flight=0),
-        Book(),
-        Bounds(min_capacity=0, max_capacity=4),
-        now_s=NOW_S,
-    )
-    book = Book(version=3, snapshot=seen, batch=Batch(instance_ids=("i-1",), before=2, after=1))
-    item = json.loads(json.dumps(book.to_json()))
+    book = Book(version=3, snapshot=told_of(Book()), batch=Batch(instance_ids=("i-1",), before=2, after=1))
+    item = book.to_json()
     later = item | {"moon": "full", "snapshot": item["snapshot"] | {"tide": 1}, "batch": item["batch"] | {"omen": "x"}}
-    assert Book.from_json(later) == book
+    assert book_of({"item": "decision", "version": 3, "body": json.dumps(later)}) == book
+
+
+def test_one_whose_record_could_not_be_read_for_a_while_is_not_counted_twice():
+    growth = Growth()
+    book = growth.learn(Book(), [worker(received=90)], view("i-1"))
+    book = growth.learn(book, [], view("i-1"), unreadable={"i-1"})
+    book = growth.learn(book, [worker(received=93)], view("i-1", launched_s=NOW_S - 999))
+    assert (book.received_total, book.boot_s) == (3, Book().boot_s)
+
+
+def test_an_instance_that_runs_for_days_teaches_nothing_about_boots():
+    growth = Growth()
+    old = view("i-1", launched_s=NOW_S - 5 * 86400)
+    book = growth.learn(Book(boot_s=180.0), [worker(ready_s=None)], old)
+    assert growth.learn(book, [worker(ready_s=NOW_S)], old).boot_s == 180.0

@@ -6,7 +6,8 @@ import pytest
 from job_api import CAMERA, EDIT, task_of
 
 from scheduler.domain.errors import Rejected
-from scheduler.engines.job_api_request import API_PATHS, addresses, checked_path, encode
+from scheduler.engines.job_api_request import addresses, checked_path, encode
+from scheduler.wire.job_api import PATHS
 
 
 @pytest.mark.parametrize("path", [CAMERA, EDIT])
@@ -46,7 +47,7 @@ def test_any_other_path_is_refused_however_it_is_spelt(path):
     with pytest.raises(Rejected) as caught:
         checked_path(path)
     assert caught.value.field == "api_path"
-    assert all(known in caught.value.message for known in API_PATHS)
+    assert all(known in caught.value.message for known in PATHS)
 
 
 def test_the_pictures_that_the_api_would_fetch_are_found():

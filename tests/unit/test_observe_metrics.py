@@ -160,9 +160,10 @@ def test_only_who_leads_shows_the_fleets_figures():
     assert value(metrics, "fleet_idle_worker_seconds_total") == 30
     assert value(metrics, "fleet_events_total", event="target_set") == 1
     metrics.fleet.follows()
-    shown = value(metrics, "fleet_target")
-    assert shown is not None
-    assert math.isnan(shown)
+    for name in ("fleet_target", "fleet_held"):
+        shown = value(metrics, name)
+        assert shown is not None
+        assert math.isnan(shown)
     assert value(metrics, "fleet_leads") == 0
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scheduler.autoscale.policies.backlog import Backlog
 from scheduler.autoscale.policies.choice import NAMES, policy
 from scheduler.autoscale.policies.idle_stop import IdleStop
 from scheduler.autoscale.policies.step import Step
@@ -63,8 +64,20 @@ def test_after_a_change_comes_a_pause(rule):
     assert first.capacity == 3
     paused = rule.decide(seen(at_s=1299.0, visible=20), first.state)
     assert paused.capacity == 3, "what was decided stands, also while the fleet is still on its way"
-    later = rule.decide(seen(at_s=1300.0, visible=20), paused.state)
+    later = rule.decide(seen(at_s=1300.0, visible=20, target=3), paused.state)
     assert later.capacity == 4
+
+
+@pytest.mark.parametrize("rule", [Threshold(scale_out_threshold=3), Step(steps=((3, 1),))])
+@pytest.mark.parametrize(("visible", "wanted"), [(20, 4), (0, 2)])
+def test_a_wish_that_is_not_carried_out_does_not_grow(rule, visible, wanted):
+    """As in a pause of an hour, after which the fleet would make up for every step at once."""
+    state, wishes = {}, set()
+    for tick in range(240):
+        decision = rule.decide(seen(at_s=15.0 * tick, target=3, visible=visible), state)
+        state = decision.state
+        wishes.add(decision.capacity)
+    assert wishes == {wanted}
 
 
 def test_taking_away_is_wished_for_until_the_fleet_has_followed():
@@ -110,6 +123,11 @@ def test_choice_gives_each_policy_its_own_settings():
     assert policy("step", steps=((3, 4),), cooldown_s=5.0) == Step(steps=((3, 4),), cooldown_s=5.0)
     assert policy("idle-stop", idle_stop_minutes=3, enabled=True) == IdleStop(idle_stop_minutes=3)
     assert [policy(name).name for name in NAMES] == list(NAMES)
+
+
+def test_a_worth_in_seconds_takes_the_presets_place():
+    assert policy("backlog", preset="prompt", late_worth_s=700.0) == Backlog(late_worth_s=700.0)
+    assert policy("backlog", preset="prompt", late_worth_s=None) == policy("backlog", preset="prompt")
 
 
 @pytest.mark.parametrize(("name", "other"), [("blacklog", {}), ("backlog", {"preset": "bold"})])

@@ -81,6 +81,8 @@ class Rules:
     starts_open: bool = False
     leader_kills: bool = True
     reboots: bool = False
+    term_is_final: bool = False
+    """Whether an instance that was told to end never comes back, so that it is told so after a reboot too."""
     writes_off: bool = True
     """Whether leaders write workers off, alive or not."""
     leaves: bool = True
@@ -174,7 +176,9 @@ class Search:
     def _change(self, write: Write) -> Change | None:
         if write.kind == "register":
             worker = None if write.seen is None else worker_of(write.seen)
-            change = self.rules.register(worker, instance_id="i-1", boot_id=boot_id(write.boot), now_s=0)
+            change = self.rules.register(
+                worker, instance_id="i-1", boot_id=boot_id(write.boot), now_s=0, term_is_final=self.rules.term_is_final
+            )
         elif write.kind == "disown":
             change = protocol.disown("i-1", why="", now_s=0)
         else:
@@ -239,7 +243,7 @@ class Search:
             yield world._replace(delayed=None)
         if world.record is not None and world.record.state is State.GONE:
             yield world._replace(record=None)  # the table drops it in the end
-        if self.rules.reboots and not world.is_up and world.boot < MOST_BOOTS:
+        if self.rules.reboots and not self.rules.term_is_final and not world.is_up and world.boot < MOST_BOOTS:
             yield world._replace(is_up=True, boot=world.boot + 1)
 
     @staticmethod
@@ -262,10 +266,10 @@ class Search:
             return
         own = boot_id(world.boot)
         if world.answered is not None:
-            duty = self.rules.duty(worker_of(world.answered), boot_id=own, is_idle=False, now_s=0)
+            duty = self._duty(world.answered, own, is_idle=False)
             yield world._replace(answered=None, obeyed=world.answered, is_open=duty.may_receive)
         elif world.obeyed is not None:
-            duty = self.rules.duty(worker_of(world.obeyed), boot_id=own, is_idle=self.rules.idle(world), now_s=0)
+            duty = self._duty(world.obeyed, own, is_idle=self.rules.idle(world))
             done = world._replace(obeyed=None)
             if duty.ends:
                 self.reached.add("ends itself")
@@ -287,6 +291,11 @@ class Search:
                 # Refused, it is answered with the record that refused.
                 yield after._replace(answered=answer or world.record)
                 yield after  # the answer is lost
+
+    def _duty(self, seen: Record, own: str, *, is_idle: bool) -> protocol.Duty:
+        return self.rules.duty(
+            worker_of(seen), boot_id=own, is_idle=is_idle, now_s=0, term_is_final=self.rules.term_is_final
+        )
 
     def _may_leave(self, seen: Record, own: str) -> bool:
         """A worker may ask to go by itself whenever it works, or was asked to go and is called back."""
@@ -367,11 +376,17 @@ def records(world: World) -> list[Record]:
 
 SPOT = Rules()
 SPLIT = Rules(leaders=2, delays=False)
+REBOOTED = Rules(drains=1, reboots=True, term_is_final=True)
+"""An instance of a fleet that boots again by itself, while a leader may be about to end it."""
 SINGLE = Rules(drains=1, leader_kills=False, reboots=True)
 """A single instance is stopped by itself alone, and comes back under the same id."""
 
 
-@pytest.mark.parametrize("rules", [SPOT, SPLIT, SINGLE], ids=["terminated", "two leaders", "stopped and started again"])
+@pytest.mark.parametrize(
+    "rules",
+    [SPOT, SPLIT, SINGLE, REBOOTED],
+    ids=["terminated", "two leaders", "stopped and started again", "booted again by itself"],
+)
 def test_no_interleaving_ends_a_busy_worker(rules):
     search = Search(rules).run()
     assert search.reached >= {"register", "beat", "disown", *LEADERS_WRITES, *OWN_WRITES, "ends itself"}
@@ -444,6 +459,7 @@ MISTAKES = {
     "it receives before it has read its record": Rules(starts_open=True),
     "a restart forgets the drain": Rules(register=register_that_forgets),
     "a leader stops an instance that may have booted again": Rules(reboots=True),
+    "an instance that booted again forgets that it was to end": replace(REBOOTED, term_is_final=False),
     "it goes back to work unasked": Rules(
         duty=duty_that(
             lambda worker, duty: (

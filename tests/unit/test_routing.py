@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from fakes import FakeClock, FakeEngine
-from worker_in_memory import Worker
+from typing import Any
 
+import pytest
+from fakes import FakeAnswer, FakeClock, FakeEngine, FakeTaskStore
+from worker_in_memory import Worker, body_of
+
+from scheduler.domain.errors import Counts, Transient
+from scheduler.domain.ports import PreparedRun
 from scheduler.domain.routing import Routes
 from scheduler.domain.task import Task, TaskType
 
@@ -120,3 +124,112 @@ def test_while_no_engine_is_up_nothing_that_came_is_given_away(worker):
         lane.set_ready(ready=False, why="starting")
     worker.processor.admit(messages)
     assert [one.task.task_id for one in worker.held.all()] == ["graph"]
+
+
+# bodies that lie elsewhere
+
+
+POINTER = '["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": "inputs", "s3Key": "big.json"}]'
+AT = "s3://inputs/big.json"
+
+
+def test_a_body_left_in_s3_is_fetched_and_is_a_task_like_any(clock):
+    worker = Worker(clock)
+    worker.inputs.bodies[AT] = body_of("big").encode()
+    worker.queue.send(POINTER)
+    worker.work()
+    assert worker.tasks.record("big")["status"] == "completed"
+    assert worker.inputs.asked[0] == (AT, "body")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (None, "may not be gone to"),
+        (b"\xff\xfe", "holds no text"),
+        (POINTER.encode(), "pointer again"),
+        (b"{", "not JSON"),
+    ],
+    ids=["refused", "no text", "a pointer again", "no JSON"],
+)
+def test_a_body_that_cannot_be_used_is_refused_with_its_message(clock, body, said):
+    worker = Worker(clock)
+    if body is not None:
+        worker.inputs.bodies[AT] = body
+    worker.queue.send(POINTER)
+    worker.receive()
+    ((_, why),) = worker.queue.refused
+    assert said in why.message
+    assert worker.held.all() == []
+
+
+def test_a_body_that_cannot_be_fetched_now_goes_back(clock, monkeypatch):
+    worker = Worker(clock)
+
+    def unreachable(address: str, *, field: str, max_bytes: int) -> bytes:
+        raise Transient(f"{field}: {address} timed out {max_bytes}", counts=Counts.TRY)
+
+    monkeypatch.setattr(worker.inputs, "read", unreachable)
+    worker.queue.send(POINTER)
+    worker.receive()
+    assert worker.queue.refused == []
+    assert worker.queue.delays[0][1] > 0
+
+
+def test_a_body_that_can_never_be_fetched_is_kept_for_a_person_before_sqs_takes_it_away(clock, monkeypatch):
+    worker = Worker(clock)
+
+    def unreachable(address: str, *, field: str, max_bytes: int) -> bytes:
+        raise Transient(f"{field}: {address} timed out {max_bytes}", counts=Counts.TRY)
+
+    monkeypatch.setattr(worker.inputs, "read", unreachable)
+    worker.queue.send(POINTER)
+    for _ in range(50):
+        worker.receive()
+        clock.advance(600)
+    ((_, why),) = worker.queue.refused
+    assert "timed out" in why.message
+    assert why.field == "body"
+
+
+# jobs that an engine goes on with by itself
+
+
+class Jobs(FakeEngine):
+    """An engine that gives its runs names, under which this process dies."""
+
+    def generate(self, run: PreparedRun, *, deadline_s: float, on_sent: Any = None) -> FakeAnswer:
+        on_sent("job-1")
+        raise KeyboardInterrupt
+
+
+def test_a_job_is_noted_at_once_and_taken_up_by_who_claims_it_next_on_this_host(clock):
+    dead = Worker(clock)
+    dead.lane.engine = Jobs(clock)
+    dead.send("one")
+    dead.receive()
+    dead.prepare()
+    with pytest.raises(KeyboardInterrupt):
+        dead.render.cycle()
+    clock.advance(400)
+    next_one = Worker(clock, tasks=dead.tasks, queue=dead.queue)
+    next_one.receive()
+    next_one.prepare()
+    assert next_one.lane.peek().run.resume_job_id == "job-1"
+    next_one.renders_until_settled()
+    next_one.store()
+    assert next_one.tasks.record("one")["comfy_job_id"] == "job-1", "its clients look for it"
+
+
+def test_a_job_of_another_host_says_nothing_here(clock):
+    store = FakeTaskStore(clock, worker="another")
+    worker = Worker(clock, tasks=store)
+    worker.send("one")
+    worker.receive()
+    worker.prepare()
+    record = store.record("one")
+    store.put_record(record | {"comfy_job_id": "job-7", "comfy_job_at": "elsewhere", "lease_until": 0})
+    claim = store.claim(
+        worker.held.all()[0].task, worker.held.receipts(worker.held.all()[0])[0], owner="next", lease_s=30
+    )
+    assert claim.job_id is None

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from scheduler.domain.errors import Counts, EngineDown, EngineLost, Fatal, OutOfMemory, Rejected, Transient
-from scheduler.engines.sdwebui_error_table import CASES, MAX_WORDS, Verdict
+from scheduler.engines.error_cases import MAX_WORDS, Verdict
+from scheduler.engines.sdwebui_error_table import CASES
 from scheduler.engines.sdwebui_errors import case_of, classify, read
 
 ROOT = Path(__file__).parents[2]

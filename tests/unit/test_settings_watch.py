@@ -51,6 +51,14 @@ def test_the_first_host_publishes_what_it_has(tmp_path, state):
     assert "fleet_id" not in published.values
 
 
+def test_a_number_that_may_be_empty_is_followed_and_taken_back(tmp_path, state):
+    one = Host(tmp_path, "i-1", state, lines="late_worth_s = 700\n", modified_s=100)
+    two = Host(tmp_path, "i-2", state, modified_s=50)
+    assert (one.watch.followed().section.late_worth_s, two.watch.followed().section.late_worth_s) == (700, 700)
+    two.write("late_worth_s =\n", modified_s=200)
+    assert (two.watch.followed().section.late_worth_s, one.watch.followed().section.late_worth_s) == (None, None)
+
+
 def test_an_edit_is_taken_up_told_and_followed_by_the_others(tmp_path, state):
     one = Host(tmp_path, "i-1", state, modified_s=100)
     two = Host(tmp_path, "i-2", state, modified_s=100)

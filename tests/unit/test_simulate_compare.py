@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
+from simulate_rows import PLAIN, row
 
-from scheduler.config_sections import Autoscaling
-from scheduler.simulate.compare import Report, Row, compare, frontier
+from scheduler.simulate.compare import Report, compare
 from scheduler.simulate.contenders import Contender, contender, everybody
 from scheduler.simulate.demand import Demand, generate
 from scheduler.simulate.model import Arrival, Terms
+from scheduler.simulate.row import frontier
 
-PLAIN = Terms(boot_sigma=0.0, reclaims_per_hour=0.0, counts_age_s=(0.0, 0.0), switch_s=0.0, max_capacity=4)
 NEEDED = {
     "policy",
     "gpu_hours",
@@ -38,18 +37,18 @@ def hour() -> Report:
     """A task each minute for an hour from the tenth minute on, 30 s of work each: half a GPU."""
     arrivals = [Arrival(600.0 + 60.0 * number, 30.0) for number in range(50)]
     demand = Demand.seen("an hour", [Arrival(0.0, 30.0), *arrivals])
-    return compare(named("static-1", "static-2"), demand, PLAIN, most_late=0.05)
+    return compare(named("static-1", "static-2", "buildkite"), demand, PLAIN, most_late=0.05)
 
 
 def test_the_oracles_come_first_and_the_patient_one_is_the_unit(hour):
-    assert [row.policy for row in hour.rows] == ["oracle-0", "oracle-60", "static-1", "static-2"]
+    assert [row.policy for row in hour.rows] == ["oracle-0", "oracle-60", "static-1", "static-2", "buildkite"]
     assert hour.rows[1].x_oracle == 1.0
     assert hour.rows[0].late_share == hour.rows[1].late_share == 0
     assert hour.rows[1].gpu_hours <= hour.rows[0].gpu_hours
 
 
 def test_the_figures_are_what_they_are_called(hour):
-    one, two = hour.rows[2:]
+    one, two = hour.rows[2:4]
     lasted_s = 600.0 + 49 * 60.0 + 30.0
     assert one.gpu_hours == pytest.approx((lasted_s - 30.0) / 3600)
     assert one.cost_usd == pytest.approx(one.gpu_hours * 0.18)
@@ -65,7 +64,9 @@ def test_json_has_what_is_promised(hour):
     assert all(set(row) >= NEEDED for row in told["policies"])
     assert told["demand"]["tasks"] == 51
     assert told["world"]["max_capacity"] == 4
-    assert told["recommendation"] is None, "conf.ini cannot say static"
+    recommended = told["recommendation"]
+    assert (recommended["policy"], recommended["most_late"], recommended["peak"]) == ("static-1", 0.05, 1)
+    assert recommended["settings"] == {"policy": "backlog", "min_capacity": "1", "max_capacity": "1"}
 
 
 def test_it_is_told_how_far_the_comparison_is():
@@ -99,33 +100,6 @@ def test_everybody_can_be_compared():
     assert not {name for name in killers if name.startswith(("backlog", "threshold", "step", "idle-stop", "oracle"))}
 
 
-def row(name: str, gpu_hours: float, late_share: float, **others: object) -> Row:
-    template = Row(
-        policy=name,
-        contender=contender("backlog", PLAIN, {}),
-        family="backlog",
-        gpu_hours=gpu_hours,
-        cost_usd=gpu_hours,
-        month_usd=gpu_hours,
-        x_oracle=1.0,
-        busy_share=0.5,
-        wait_p50_s=0.0,
-        wait_p95_s=0.0,
-        wait_p99_s=0.0,
-        late_share=late_share,
-        killed=0,
-        interrupted=0,
-        unserved=0,
-        actions=0,
-        peak=1,
-    )
-    return replace(template, **others)
-
-
-def report_of(*rows: Row, most_late: float = 0.05) -> Report:
-    return Report(demand=Demand.seen("", [Arrival(0.0, 1.0)]), world=PLAIN, most_late=most_late, rows=rows)
-
-
 def test_the_frontier_is_what_nobody_beats_in_both():
     rows = [
         row("dear and prompt", 9, 0.01),
@@ -136,49 +110,10 @@ def test_the_frontier_is_what_nobody_beats_in_both():
         row("oracle", 0.5, 0.0, contender=None),
     ]
     assert [one.policy for one in frontier(rows)] == ["cheap and late", "middle", "dear and prompt"]
-    told = report_of(*rows).figures()["policies"]
+    demand = Demand.seen("", [Arrival(0.0, 1.0)])
+    report = Report(demand=demand, world=PLAIN, most_late=0.05, rows=tuple(rows), advice=None)
+    told = report.figures()["policies"]
     assert [one["policy"] for one in told if one["on_frontier"]] == ["dear and prompt", "cheap and late", "middle"]
-
-
-def test_the_cheapest_that_is_late_seldom_enough_is_recommended():
-    rows = [row("late", 1, 0.2), row("good", 3, 0.05), row("better", 4, 0.01), row("oracle", 0.1, 0, contender=None)]
-    advice = report_of(*rows).advice
-    assert advice is not None
-    assert (advice.row.policy, advice.is_met) == ("good", True)
-    assert advice.settings == {"policy": "backlog", "min_capacity": "0", "max_capacity": "4"}
-
-
-def test_otherwise_the_least_late_is_told_as_not_good_enough():
-    advice = report_of(row("late", 1, 0.2), row("less", 3, 0.1), row("as dear", 4, 0.1)).advice
-    assert advice is not None
-    assert (advice.row.policy, advice.is_met, advice.is_full) == ("less", False, False)
-
-
-def test_what_left_tasks_undone_is_not_good_enough():
-    advice = report_of(row("gave up", 1, 0.01, unserved=3), row("did it", 3, 0.02)).advice
-    assert advice is not None
-    assert advice.row.policy == "did it"
-
-
-def test_a_full_fleet_is_told():
-    advice = report_of(row("full", 1, 0.2, peak=4)).advice
-    assert advice is not None
-    assert advice.is_full
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "written"),
-    [
-        ("backlog:prompt", {}, {"policy": "backlog", "preset": "prompt"}),
-        ("backlog", {"target_wait_s": 30.0}, {"policy": "backlog", "target_wait_s": "30"}),
-        ("step", {"steps": ((5, 1), (20, 3))}, {"policy": "step", "steps": "5:1, 20:3"}),
-    ],
-)
-def test_what_is_recommended_can_be_written_into_the_configuration(name, settings, written):
-    advice = report_of(row(name, 1, 0.0, contender=contender(name, PLAIN, settings))).advice
-    assert advice is not None
-    assert advice.settings == {**written, "min_capacity": "0", "max_capacity": "4"}
-    assert Autoscaling.model_validate(dict(advice.settings)).max_capacity == 4
 
 
 def test_more_capacity_never_makes_a_static_fleet_later():

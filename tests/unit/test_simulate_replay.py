@@ -108,7 +108,7 @@ def test_the_real_policies_decide_as_they_would_have(kept):
         (line(dataclasses.asdict(SNAPSHOT) | {"visible": "8"}), ":1: snapshot.visible is '8'"),
         (line(dataclasses.asdict(SNAPSHOT) | {"booting_s": ["x"]}), ":1: snapshot.booting_s is ['x']"),
         (line() | {"decision": {}}, ":1: capacity is missing"),
-        ("", ": holds no decision"),
+        ("", ": holds no decision: expected lines that `sd-scheduler fleet why --json` printed"),
     ],
 )
 def test_what_is_no_decision_is_told_with_its_line(kept, told, said):

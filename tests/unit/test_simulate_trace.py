@@ -60,6 +60,12 @@ def test_a_wrong_value_is_told_with_its_line_and_column(trace, row, said):
     assert problems(trace(f"t,service_s,model\n0,1,a\n{row}\n")) == [said]
 
 
+def test_a_time_that_can_only_be_milliseconds_is_refused(trace):
+    with pytest.raises(ConfigError, match=r":2: t is '1700000000000': expected seconds; .* divide it by 1000"):
+        read_trace(trace("t,service_s\n1700000000000,20\n"))
+    assert read_trace(trace("t,service_s\n1700000000,20\n1700000060,20\n"))[1].at_s == 60
+
+
 def test_steps_and_images_may_be_empty_but_not_wrong(trace):
     assert read_trace(trace("t,service_s,steps,images\n0,1,,\n")) == [Arrival(0.0, 1.0)]
     path = trace("t,service_s,steps,images\n0,1,30,two\n1,1,-3,1\n")

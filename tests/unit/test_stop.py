@@ -69,3 +69,14 @@ def test_every_wait_ends_at_the_stop_and_sees_its_deadline(clock):
     for thread in threads:
         thread.join(10)
     assert seen == [(True, 30.0)] * 4
+
+
+def test_it_can_be_hastened_and_never_slowed_down(clock):
+    stop = StopSignal(clock)
+    stop.set(600)
+    stop.hasten(100)
+    assert (stop.left_s(), stop.work_left_s()) == (100, 85)
+    stop.hasten(300)
+    assert (stop.left_s(), stop.work_left_s()) == (100, 85)
+    stop.hasten(10)
+    assert (stop.left_s(), stop.work_left_s()) == (10, 8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from scheduler.wire.claim_check import Pointer
 from scheduler.wire.recognise import recognise
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "messages"
+DEFAULTS = {field.name: field.default for field in fields(Task) if field.default is not MISSING}
+"""What a task is in all that a sample does not say of it."""
 BODIES = sorted(SAMPLES.rglob("*.body"))
 RECORDS = sorted(SAMPLES.rglob("*.record.json"))
 
@@ -26,10 +28,8 @@ def name_of(path: Path) -> str:
 
 
 def expected_of(path: Path) -> dict[str, Any]:
-    expected: dict[str, Any] = json.loads((path.parent / f"{path.name.partition('.')[0]}.expected.json").read_text())
-    if "task" in expected:
-        expected["task"] = {"webhook": None} | expected["task"]  # only our own format has one
-    return expected
+    expected = json.loads((path.parent / f"{path.name.partition('.')[0]}.expected.json").read_text())
+    return expected | {"task": DEFAULTS | expected["task"]} if "task" in expected else expected
 
 
 def outcome(found: Task | str | Pointer) -> dict[str, Any]:

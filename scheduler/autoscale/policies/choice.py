@@ -19,6 +19,7 @@ def policy(
     *,
     target_wait_s: float = 60.0,
     preset: str = "balanced",
+    late_worth_s: float | None = None,
     scale_out_threshold: int = 5,
     scale_out_step: int = 1,
     scale_in_step: int = 1,
@@ -29,13 +30,14 @@ def policy(
 ) -> Policy:
     """Return the policy of that name, with those of the settings of `[autoscaling]` that it knows.
 
-    The section's other keys may be passed too. Raises ValueError for an unknown name or preset.
+    `late_worth_s` takes the place of the preset's. The section's other keys may be passed too. Raises ValueError for an unknown name or preset.
     """
     match name:
         case "backlog":
             if preset not in LATE_WORTH_S:
                 raise ValueError(f"expected one of {', '.join(PRESETS)} as preset, not {preset!r}")
-            return Backlog(target_wait_s=target_wait_s, late_worth_s=LATE_WORTH_S[preset])
+            worth_s = LATE_WORTH_S[preset] if late_worth_s is None else late_worth_s
+            return Backlog(target_wait_s=target_wait_s, late_worth_s=worth_s)
         case "threshold":
             return Threshold(
                 scale_out_threshold=scale_out_threshold,

@@ -8,16 +8,18 @@ from scheduler.autoscale.snapshot import Decision, PolicyState, Snapshot
 def stepped(snapshot: Snapshot, state: PolicyState, *, add: int, remove: int, cooldown_s: float) -> Decision:
     """Return `add` workers more, or `remove` fewer when nothing waits and nothing is under way, or as many as there are.
 
-    What is decided stands for `cooldown_s`, also while the fleet still moves towards it. A fleet of none gets one
-    worker for whatever waits: a queue that stays short of the threshold would else wait for ever.
+    What is decided stands for `cooldown_s`, also while the fleet still moves towards it. After that the fleet's target
+    counts and not the wish: one that was not carried out, in a pause or a hold, must not grow into the next one. A fleet
+    of none gets one worker for whatever waits: a queue that stays short of the threshold would else wait for ever.
     """
-    now_s, is_known = snapshot.at_s, "capacity" in state
-    capacity = int(state["capacity"]) if is_known else snapshot.target
-    bounded = snapshot.within_bounds(capacity)
-    since_s = now_s - float(state.get("changed_s", -cooldown_s + now_s))
-    if is_known and since_s < cooldown_s:
+    now_s = snapshot.at_s
+    since_s = now_s - float(state.get("changed_s", now_s - cooldown_s))
+    if "capacity" in state and since_s < cooldown_s:
+        wish = snapshot.within_bounds(int(state["capacity"]))
         reason = f"changed {since_s:.0f} s ago, the next change comes {cooldown_s:.0f} s after it"
-        return Decision(capacity=bounded, reasons=(reason,), state={**state, "capacity": bounded})
+        return Decision(capacity=wish, reasons=(reason,), state={**state, "capacity": wish})
+    capacity = snapshot.target
+    bounded = snapshot.within_bounds(capacity)
     queue = f"{snapshot.waiting} waiting, {snapshot.busy} under way"
     wanted, reason = capacity, queue
     if add > 0:

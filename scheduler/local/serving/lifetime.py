@@ -7,24 +7,29 @@ import queue
 import signal
 import sys
 import threading
+import time
 
 from scheduler.local.serving.server import StandinServer
 
 
-def serve(server: StandinServer, *, exit_with_parent: bool, drains: bool = True) -> None:
+def serve(server: StandinServer, *, exit_with_parent: bool, drains: bool = True, opens_after_s: float = 0.0) -> None:
     """Serve until SIGTERM or SIGINT, then drain, if that is in the real server's nature; a second signal ends the process at once.
 
-    With `exit_with_parent` the process also ends when its stdin is closed.
+    With `exit_with_parent` the process also ends when its stdin is closed. With `opens_after_s` the port, announced at
+    once, refuses for so long; the server must not listen yet.
     """
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: signals.put(received))
-    threading.Thread(target=server.serve_forever, args=(0.05,), name="accept", daemon=True).start()
     if exit_with_parent:
         threading.Thread(target=_exit_at_end_of_stdin, name="parent", daemon=True).start()
     host, port = server.socket.getsockname()[:2]
     sys.stdout.write(f"listening on http://{host}:{port}\n")
     sys.stdout.flush()
+    if opens_after_s:
+        time.sleep(opens_after_s)
+        server.server_activate()
+    threading.Thread(target=server.serve_forever, args=(0.05,), name="accept", daemon=True).start()
 
     signals.get()
     if not drains:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -25,13 +26,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer. With `upgrade` the connection is handed to it once the head is sent, and closed when it returns."""
+    """One HTTP answer. With `upgrade` the connection is handed to it once the head is sent, and closed when it returns.
+
+    It reads what the client sends from the first argument and sends through the second.
+    """
 
     status: int
     body: bytes = b""
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
-    upgrade: Callable[[BufferedIOBase, BufferedIOBase], None] | None = None
+    upgrade: Callable[[BufferedIOBase, socket.socket], None] | None = None
 
 
 class Application(Protocol):
@@ -45,14 +49,16 @@ class Application(Protocol):
 
 
 class StandinServer(ThreadingHTTPServer):
-    """Listens from construction; a thread for each connection."""
+    """Listens from construction, unless told to leave that to `server_activate`; a thread for each connection."""
 
     daemon_threads = True
     request_queue_size = 1024
     allow_reuse_address = True
 
-    def __init__(self, address: tuple[str, int], application: Application) -> None:
-        super().__init__(address, _Connection)
+    def __init__(self, address: tuple[str, int], application: Application, *, listens: bool = True) -> None:
+        super().__init__(address, _Connection, bind_and_activate=listens)
+        if not listens:
+            self.server_bind()  # the port is ours, and refuses
         self.application = application
         self._active = 0
         self._quiet = threading.Condition()
@@ -152,7 +158,7 @@ class _Connection(BaseHTTPRequestHandler):
             self.wfile.write(reply.body)
         self.wfile.flush()
 
-    def _hand_over(self, reply: Reply, upgrade: Callable[[BufferedIOBase, BufferedIOBase], None]) -> None:
+    def _hand_over(self, reply: Reply, upgrade: Callable[[BufferedIOBase, socket.socket], None]) -> None:
         self.close_connection = True
         self.connection.settimeout(None)
         self.send_response(reply.status)
@@ -160,7 +166,7 @@ class _Connection(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.flush()
-        upgrade(self.rfile, self.wfile)
+        upgrade(self.rfile, self.connection)
 
     def version_string(self) -> str:
         """Return what the Server header says."""

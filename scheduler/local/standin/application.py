@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from scheduler.local.serving.server import Reply, Request
 from scheduler.local.standin import catalogue, pictures
@@ -112,7 +112,7 @@ class Application:
             "img2img": {"POST": self._img2img},
             "extra-single-image": {"POST": self._extra_single},
             "extra-batch-images": {"POST": self._extra_batch},
-            "progress": {"GET": lambda _: engine.state.snapshot()},
+            "progress": {"GET": self._progress},
             "interrupt": {"POST": self._interrupt},
             "skip": {"POST": self._skip},
             "options": {"GET": lambda _: weights.settings.all(), "POST": self._set_options},
@@ -180,6 +180,10 @@ class Application:
             "/internal/pending-tasks": {"GET": lambda _: tasks.pending()},
             "/internal/progress": {"POST": self._task_progress},
         }
+
+    def _progress(self, request: Request) -> Any:
+        skips = parse_qs(urlsplit(request.target).query).get("skip_current_image", ["false"])[-1]
+        return self._engine.state.snapshot(with_picture=skips.lower() != "true")
 
     def _task_progress(self, request: Request) -> Any:
         values = read(INTERNAL_PROGRESS, _form(request))

@@ -179,6 +179,7 @@ class Engine:
         began_s, done, total = self._clock(), 0, sum(job.stages)
         indices = range(batch * job.batch_size, (batch + 1) * job.batch_size)
         frames = [finished(job, index, form) for index in indices]
+        self.state.current_image = lambda: frames[0].half_done(done / total, job.seeds[indices[0]]).base64("jpeg")
         for steps in job.stages:
             self.state.sampling_steps, self.state.sampling_step = steps, 0
             while self.state.sampling_step < steps and not (self.state.interrupted or self.state.skipped):

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 FINISHED_KEPT = 16
+SHOWN_FROM_STEP = 10
 
 
 class FifoLock:
@@ -61,6 +62,8 @@ class State:
         self.job_timestamp = "0"
         self.sampling_step = 0
         self.sampling_steps = 0
+        self.current_image: Callable[[], str] | None = None
+        """Makes the picture in the making, in base64; None while there is none to show."""
 
     def begin(self, job: str) -> None:
         """Start a job: flags that were set for the one before do not touch it."""
@@ -82,6 +85,7 @@ class State:
         """Be idle; everything but the job's name and count stays as it was."""
         self.job = ""
         self.job_count = 0
+        self.current_image = None
 
     def fraction(self) -> float:
         """Return how far the job is, 0..1."""
@@ -97,8 +101,12 @@ class State:
         """Return how long the job has been at it."""
         return self._clock() - self._began_s
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return what GET progress answers. The remaining time is wild until some steps are done."""
+    def snapshot(self, *, with_picture: bool = True) -> dict[str, Any]:
+        """Return what GET progress answers. The remaining time is wild until some steps are done.
+
+        A picture is shown from the tenth step on, as the WebUI does unless it is told otherwise.
+        """
+        picture = self.current_image if with_picture and self.sampling_step >= SHOWN_FROM_STEP else None
         progress, eta_s = 0.0, 0.0
         if self.job_count != 0:
             progress = min(1.0, 0.01 + self.fraction())
@@ -117,7 +125,7 @@ class State:
                 "sampling_step": self.sampling_step,
                 "sampling_steps": self.sampling_steps,
             },
-            "current_image": None,
+            "current_image": picture() if picture else None,
             "textinfo": None,
         }
 

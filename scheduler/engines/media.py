@@ -1,0 +1,50 @@
+"""Videos and sounds as bytes, recognised by content; it knows no engine. Pictures are the business of `images`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MediaKind:
+    """A file format by its names: the web's, the file system's."""
+
+    media_type: str
+    extension: str
+
+
+MP4 = MediaKind("video/mp4", ".mp4")
+MOV = MediaKind("video/quicktime", ".mov")
+WEBM = MediaKind("video/webm", ".webm")
+MKV = MediaKind("video/x-matroska", ".mkv")
+AVI = MediaKind("video/x-msvideo", ".avi")
+M4A = MediaKind("audio/mp4", ".m4a")
+MP3 = MediaKind("audio/mpeg", ".mp3")
+WAV = MediaKind("audio/wav", ".wav")
+FLAC = MediaKind("audio/flac", ".flac")
+OGG = MediaKind("audio/ogg", ".ogg")
+
+_HEAD_BYTES = 64
+"""Within these a Matroska file says whether it is WebM."""
+_MP3_FRAME, _MP3_MASK = 0xFFE0, 0xFFE0
+_BRANDS = {b"qt  ": MOV, b"M4A ": M4A, b"M4B ": M4A}
+_PICTURES = frozenset({b"avif", b"avis", b"heic", b"heix", b"mif1"})
+"""Pictures in the container of videos."""
+
+
+def sniff(data: bytes) -> MediaKind | None:
+    """Return the format by its first bytes, None for anything else."""
+    if data[4:8] == b"ftyp":
+        return None if data[8:12] in _PICTURES else _BRANDS.get(data[8:12], MP4)
+    if data.startswith(b"\x1a\x45\xdf\xa3"):
+        return WEBM if b"webm" in data[:_HEAD_BYTES] else MKV
+    if data[:4] == b"RIFF":
+        return {b"AVI ": AVI, b"WAVE": WAV}.get(data[8:12])
+    if data.startswith(b"fLaC"):
+        return FLAC
+    if data.startswith(b"OggS"):
+        return OGG
+    is_mp3 = data.startswith(b"ID3") or (
+        len(data) > 2 and int.from_bytes(data[:2]) & _MP3_MASK == _MP3_FRAME and data[1] & 0x06 and data[2] >> 4 != 0xF
+    )
+    return MP3 if is_mp3 else None

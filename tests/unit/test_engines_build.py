@@ -1,0 +1,56 @@
+"""Which engines the settings make: kinds, names, runtimes, addresses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fakes import FakeInputs
+
+from scheduler import config
+from scheduler.domain.ports import Engine
+from scheduler.engines.build import build_engines
+
+AWS = "[aws]\naws_region = us-east-1\nsqs_queue_url = tasks\ndynamodb_table = records\ns3_bucket = pictures\n"
+HERE = "http://127.0.0.1"
+
+
+def built(folder: Path, text: str = "") -> list[Engine]:
+    file = folder / "conf.ini"
+    file.write_text(AWS + text)
+    return build_engines(config.load(file, {}), FakeInputs())
+
+
+def told(engines: list[Engine]) -> list[tuple[str, str, list[str]]]:
+    return [(type(engine).__name__, engine.name, sorted(engine.runtimes)) for engine in engines]
+
+
+WEBUI = ("SdWebUiEngine", "sdwebui", ["legacy", "sdwebui"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", [WEBUI]),
+        (
+            f"[sd_api]\nsd_api_base_url = {HERE}:1, {HERE}:2\n",
+            [WEBUI, ("SdWebUiEngine", "sdwebui-2", ["legacy", "sdwebui"])],
+        ),
+        (f"[engines]\njobs = job_api {HERE}:3\n", [("JobApiEngine", "jobs", ["jobs"])]),
+        (
+            f"[sd_api]\nsd_api_base_url = {HERE}:1\n[engines]\njobs = job_api {HERE}:3\n",
+            [WEBUI, ("JobApiEngine", "jobs", ["jobs"])],
+        ),
+        (
+            f"[engines]\nlegacy = sdwebui {HERE}:1\nfast = sdwebui {HERE}:1,{HERE}:2\n",
+            [("SdWebUiEngine", "legacy", ["fast", "legacy"]), ("SdWebUiEngine", "fast-2", ["fast"])],
+        ),
+        (
+            f"[sd_api]\nsd_api_base_url = {HERE}:1\n[engines]\nlegacy = sdwebui {HERE}:2\n",
+            [("SdWebUiEngine", "sdwebui", ["sdwebui"]), ("SdWebUiEngine", "legacy", ["legacy"])],
+        ),
+    ],
+    ids=["the WebUI", "two of them", "another alone", "besides", "two names of one", "legacy given away"],
+)
+def test_engines_are_what_the_settings_name(tmp_path, text, expected):
+    assert told(built(tmp_path, text)) == expected
