@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import cached_property
 from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO
@@ -81,7 +82,13 @@ class GuardedHttp:
         self._guard = guard
         self._resolve = resolve or look_up
         self._connect = connect or _connect
-        self._tls = tls or ssl.create_default_context()
+        if tls is not None:
+            self._tls = tls
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """The system's authorities: megabytes, which a worker that fetches nothing can do without."""
+        return ssl.create_default_context()
 
     def fetch(self, address: str, *, deadline: Deadline, max_bytes: int) -> bytes:
         """Return what a GET brings, after at most `MAX_REDIRECTS` redirects, each judged from the beginning.
