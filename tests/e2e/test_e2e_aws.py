@@ -93,7 +93,7 @@ def test_told_to_stop_while_a_picture_cannot_be_kept_it_ends_within_its_grace_an
 
     assert daemon.stop(20) == 0
 
-    assert world.status(task_id) == "processing", "its end could not be written"
+    assert world.status(task_id) in {"processing", "pending"}, "it has no end: its claim was given back, or runs out"
     flaky.become(Mood.WELL, "s3")
     start(conf, flaky.environ)
     world.until_done()

@@ -23,6 +23,7 @@ FAMILIES = {
     "receives",
     "aws_errors",
     "leases_lost",
+    "announcements",
     "checkpoint_switches",
     "rendering_seconds",
     "starved_seconds",
