@@ -180,5 +180,6 @@ def _watch_for_shortage(facts: Facts, plan: Plan) -> None:
         "capacity_short", alarm=True, target=facts.view.target, members=members, lowered_to=cap, why=facts.view.trouble
     )
     plan.book = replace(plan.book, short_since_s=now_s, short_cap=cap, short_until_s=now_s + SHORT_FOR_S)
-    if facts.view.condition is Condition.ACTIVE and plan.book.batch is None:
+    may_lower = facts.wanted is not None and plan.book.batch is None  # a pause leaves the fleet as it is
+    if facts.view.condition is Condition.ACTIVE and may_lower:
         plan.target = min(facts.view.target, cap)

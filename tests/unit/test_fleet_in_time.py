@@ -501,6 +501,16 @@ def test_a_group_whose_target_falls_with_the_kill_shrinks_by_as_many(wishes):
     assert world.violations == []
 
 
+def test_a_pause_keeps_the_target_also_while_capacity_does_not_come(wishes):
+    world = World(policy=wishes)
+    world.fleet.capacity_left = 1
+    wishes.wanted = 4
+    world.run_until(lambda: len(serving(world)) == 1)
+    world.state.set_pause(Pause(until_s=world.clock.now() + 7200, by="ann"))
+    world.run(3600)
+    assert world.fleet.target == 4
+
+
 def test_more_than_were_asked_for_are_too_many(wishes):
     world = World(policy=wishes)
     wishes.wanted = 4
