@@ -141,10 +141,11 @@ def _settle_the_batch(facts: Facts, plan: Plan) -> None:
     if batch is not None and view.target not in {batch.before, batch.after}:
         plan.tell("target_changed_elsewhere", alarm=True, expected=batch.after, found=view.target)
         batch = None
+    if batch is not None and view.target == batch.before and batch.after < _left_without(batch.instance_ids, facts):
+        batch = None  # members it did not know have come since: they have not consented
     if batch is None and ready and not facts.census.ending:
         ids = tuple(worker.instance_id for worker in ready)
-        after = max(0, min(view.target, facts.census.alive - len(ids)))
-        batch = Batch(instance_ids=ids, before=view.target, after=after)
+        batch = Batch(instance_ids=ids, before=view.target, after=_left_without(ids, facts))
     if batch is not None:
         plan.lowered = set(batch.instance_ids)
     if batch is not None and view.target == batch.after:
@@ -157,6 +158,11 @@ def _settle_the_batch(facts: Facts, plan: Plan) -> None:
     elif batch is not None:
         plan.target = batch.after
     plan.book = replace(plan.book, batch=batch)
+
+
+def _left_without(instance_ids: tuple[str, ...], facts: Facts) -> int:
+    """Return the target that the members left over need, never more than it is."""
+    return max(0, min(facts.view.target, facts.census.alive - len(instance_ids)))
 
 
 def _watch_for_shortage(facts: Facts, plan: Plan) -> None:

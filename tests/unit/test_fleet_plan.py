@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +83,25 @@ def facts(draw: st.DrawFn) -> Facts:
     )
 
 
+def seen(view: FleetView, workers: list[Worker], **given: Any) -> Facts:
+    """Return the facts of a fleet whose workers have reported just now, unless `given` says otherwise."""
+    silent_s = given.get("silent_s", {})
+    base = Facts(
+        now_s=NOW_S,
+        view=view,
+        census=census.take(view, workers, silent_s, now_s=NOW_S),
+        book=Book(),
+        wanted=view.target,
+        silent_s=silent_s,
+        leader="i-0",
+        deadline_s=600.0,
+        settings_no=1,
+        lowers_target=True,
+        replaces=True,
+    )
+    return replace(base, **given)
+
+
 def changed_to(drawn: Plan, state: State) -> list[str]:
     return [change.instance_id for change in drawn.writes if change.sets.get("state") is state]
 
@@ -145,25 +165,22 @@ def test_who_must_go_from_a_group_at_its_minimum_is_replaced():
     ]
     members = [Member(instance_id=one.instance_id, life=Life.RUNNING, launched_s=NOW_S - 90) for one in going]
     view = FleetView(condition=Condition.ACTIVE, target=2, members=tuple(members), min_size=2)
-    drawn = plan.make(
-        Facts(
-            now_s=NOW_S,
-            view=view,
-            census=census.take(view, going, {}, now_s=NOW_S),
-            book=Book(),
-            wanted=2,
-            silent_s={},
-            leader="i-0",
-            deadline_s=600.0,
-            settings_no=1,
-            lowers_target=False,
-            replaces=True,
-        )
-    )
+    drawn = plan.make(seen(view, going, lowers_target=False))
     assert [(change.instance_id, change.sets["replace"]) for change in drawn.writes if "replace" in change.sets] == [
         ("i-1", True)
     ]
     assert changed_to(drawn, State.TERM) == ["i-1"]
+
+
+def test_a_batch_decided_before_others_came_is_decided_anew():
+    workers = [
+        Worker(instance_id="i-1", boot_id="b", state=State.DRAINED, drain_no=1, registered_s=NOW_S - 900),
+        Worker(instance_id="i-2", boot_id="b", state=State.ACTIVE, registered_s=NOW_S - 900),
+    ]
+    members = tuple(Member(instance_id=one.instance_id, life=Life.RUNNING, launched_s=NOW_S - 999) for one in workers)
+    view = FleetView(condition=Condition.ACTIVE, target=2, members=members)
+    alone = Batch(instance_ids=("i-1",), before=2, after=0)  # the list did not show i-2 yet
+    assert plan.make(seen(view, workers, wanted=1, book=Book(batch=alone))).target == 1
 
 
 @given(facts())
@@ -180,19 +197,7 @@ def test_the_dead_are_judged_by_the_longest_task_that_they_may_run_themselves():
         worker = Worker(instance_id="i-1", boot_id="b", state=State.ACTIVE, registered_s=NOW_S - 9000, report=told)
         member = Member(instance_id="i-1", life=Life.RUNNING, launched_s=NOW_S - 9000)
         view = FleetView(condition=Condition.ACTIVE, target=1, members=(member,))
-        facts = Facts(
-            now_s=NOW_S,
-            view=view,
-            census=census.take(view, [worker], {"i-1": silent_s}, now_s=NOW_S),
-            book=Book(),
-            wanted=1,
-            silent_s={"i-1": silent_s},
-            leader="i-0",
-            deadline_s=600.0,
-            settings_no=1,
-            lowers_target=True,
-            replaces=True,
-        )
+        facts = seen(view, [worker], silent_s={"i-1": silent_s})
         return changed_to(plan.make(facts), State.TERM)
 
     assert buried(300 + 3 * 3600.0) == []
