@@ -1,31 +1,28 @@
-"""The composition root: settings become adapters, services and threads; the order of start and stop is written here.
+"""The composition root: settings become adapters, services and threads, in the order of the start.
 
-Start: health first, so that waiting can be seen; then AWS's facts; then the loops, from the end of a task's life to its
-beginning, so that nothing comes in before there is somewhere to go. Stop: the other way round, each join bounded by
-the grace: receive, prepare, engine, decode, store, announce, delete, webhooks, keepers. Daemon threads throughout, for an exit must not
-wait for an upload that hangs.
+Health first, so that waiting can be seen; then AWS's facts; then the loops, from the end of a task's life to its
+beginning, so that nothing comes in before there is somewhere to go. `shutdown` has the way back.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Any
 
 import structlog
 
+from scheduler.admission import Admission
 from scheduler.announcing import Announcer
 from scheduler.aws.addresses import topic_region
 from scheduler.aws.clients import Clients, build
+from scheduler.condition import Condition
 from scheduler.config import Settings
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.destinations import Guard
@@ -37,6 +34,7 @@ from scheduler.domain.skew import SkewBounds
 from scheduler.engines.build import build_engines
 from scheduler.guarded_http import GuardedHttp
 from scheduler.held import HeldTasks
+from scheduler.held_messages import HeldMessages
 from scheduler.host import Host, Leaving, forever
 from scheduler.intake import Intake
 from scheduler.loops.announce import AnnounceLoop
@@ -51,6 +49,8 @@ from scheduler.notify.sns import SnsTopic
 from scheduler.notify.webhook import WebhookSender
 from scheduler.observe.health import HealthServer
 from scheduler.observe.metrics import Metrics
+from scheduler.outages import Outages
+from scheduler.shutdown import Shutdown
 from scheduler.sqs_consumer import SqsQueue, discover
 from scheduler.stop import StopSignal
 from scheduler.stores.images import S3ImageStore
@@ -58,6 +58,7 @@ from scheduler.stores.inputs import build_inputs
 from scheduler.stores.tasks import DynamoTaskStore, discover_key_name
 from scheduler.supervisor_program import POLL_MARGIN_S
 from scheduler.task_processor import TaskProcessor, Terms
+from scheduler.threads import Threads, every
 from scheduler.wire.webhook import key_of
 
 log = structlog.get_logger()
@@ -68,45 +69,14 @@ ANNOUNCE_THREADS = 6
 """The same for announcements: up to three calls each, as long as an upload together."""
 WEBHOOK_THREADS = 4
 """So that one receiver that keeps silent holds up a quarter of the others'."""
-LAST_WEBHOOKS_S = 5.0
-"""What webhooks get at the stop, when everything else is done."""
 PREVIEW_PERIOD_S = 2.0
 PROGRESS_PERIOD_S = 2.0
 FACTS_PERIOD_S = 300.0
 """How often the queue is asked for its facts again, which shows how this host's clock stands."""
-MIN_FREE_BYTES = 200 * 1024 * 1024
 LAST_S = 5.0
 """So long before EC2 takes the instance the stop is over; with what it keeps for settling, nothing runs 20 s before."""
 LOOP_DIED = 70
 """Exit code when a loop ended by an error: supervisord starts us again."""
-
-
-@dataclass(slots=True)
-class _Threads:
-    """Named daemon threads in groups, one group for each step of the stop."""
-
-    died: Callable[[str], None]
-    groups: dict[str, list[threading.Thread]] = field(default_factory=dict)
-
-    def start(self, group: str, run: Callable[[], None]) -> None:
-        members = self.groups.setdefault(group, [])
-        name = f"{group}-{len(members)}"
-        members.append(threading.Thread(target=self._guarded, args=(name, run), name=name, daemon=True))
-        members[-1].start()
-
-    def _guarded(self, name: str, run: Callable[[], None]) -> None:
-        try:
-            run()
-        except Exception:
-            log.exception("loop_died", loop=name)
-            self.died(name)
-
-    def join(self, group: str, until_left_s: Callable[[], float]) -> bool:
-        """Wait for a group; True when all its threads have ended. What is left may shrink meanwhile."""
-        for thread in self.groups.get(group, []):
-            while thread.is_alive() and (left_s := until_left_s()) > 0:
-                thread.join(min(1.0, left_s))
-        return not any(thread.is_alive() for thread in self.groups.get(group, []))
 
 
 class Scheduler:
@@ -128,6 +98,15 @@ class Scheduler:
             Lane(engine, self._held, self._clock, is_for=partial(self._routes.leads_to, engine)) for engine in engines
         ]
         self._intake = Intake()
+        self._outages = Outages(stop=self._stop, metrics=self._metrics)
+        self._condition = Condition(
+            clock=self._clock,
+            stop=self._stop,
+            held=self._held,
+            lanes=self._lanes,
+            outages=self._outages,
+            skew=self._skew,
+        )
         self._host = Host(
             settings,
             os.environ,
@@ -136,24 +115,22 @@ class Scheduler:
             lanes=self._lanes,
             clock=self._clock,
             metrics=self._metrics,
-            trouble=self._unfit,
+            trouble=self._condition.unfit,
             on_leaving=self._told_to_leave,
         )
-        self._threads = _Threads(lambda name: self._events.put(f"died:{name}"))
+        self._condition.describe_host = self._host.describe
+        self._threads = Threads(lambda name: self._events.put(f"died:{name}"))
         self._keepers_stop = threading.Event()
         self._fleet_stop = threading.Event()
         self._finished: SimpleQueue[Finished | None] = SimpleQueue()
         self._webhooks = self._webhook_sender()
-        self._aws_why: str | None = "starting: AWS has not answered yet"
-        self._processor: TaskProcessor | None = None
-        self._receivers: list[ReceiveLoop] = []
-        self._lease_s = 0
+        self._shutdown: Shutdown | None = None
         self._metrics.watch(lambda: Counter(held.state.name.lower() for held in self._held.all()))
         self._health = self._bind_health(settings.scheduler.health_host, settings.scheduler.health_port)
 
     def _bind_health(self, host: str, port: int) -> HealthServer:
         try:
-            return HealthServer(host, port, report=self.report, metrics=self._metrics.text)
+            return HealthServer(host, port, report=self._condition.report, metrics=self._metrics.text)
         except OSError as error:
             said = f"[scheduler] health_host, health_port: cannot listen on {host}:{port}: {error.strerror or error}"
             raise ConfigError([f"{said}; name an address of this host and a free port, or 0 for any"]) from error
@@ -173,7 +150,7 @@ class Scheduler:
         )
         if not self._start():
             return 0
-        log.info("scheduler_started", lease_s=self._lease_s)
+        log.info("scheduler_started", lease_s=self._condition.lease_s)
         event = self._events.get()
         if isinstance(event, Leaving):
             self._leave(event)
@@ -226,9 +203,9 @@ class Scheduler:
             except Unavailable as error:
                 advice = "check the instance's role or the credentials" if isinstance(error, AccessDenied) else None
                 log.warning("aws_unavailable", error=str(error), advice=advice)
-                self._aws_why = str(error)
+                self._condition.aws_why = str(error)
             else:
-                self._aws_why = None
+                self._condition.aws_why = None
                 return clients, queues, key_name
             try:
                 self._events.get(timeout=pause_s)
@@ -250,18 +227,20 @@ class Scheduler:
         return queues, discover_key_name(clients.dynamodb, aws.dynamodb_table)
 
     def _start_work(self, clients: Clients, queues: Sequence[SqsQueue], key_name: str) -> None:
-        self._lease_s = min(queue.lease_s for queue in queues)
+        self._condition.lease_s = min(queue.lease_s for queue in queues)
         self._inputs.use(clients.s3)
         tasks = self._task_store(clients, key_name)
         announcer = self._announcer(clients, tasks)
-        processor = self._processor = self._task_processor(clients, queues, tasks, announcer)
+        messages = HeldMessages(queues, held=self._held, clock=self._clock, metrics=self._metrics, stop=self._stop)
+        processor = self._task_processor(clients, messages, tasks, announcer)
         budget = ByteBudget(self._settings.scheduler.memory_mb * 1024 * 1024)
+        self._shutdown = self._way_back(messages, processor)
         self._start_keepers(queues, tasks)
         self._start_onlookers(clients)
-        self._start_finishing(processor, announcer, budget)
+        self._start_finishing(announcer, messages, processor, budget)
         for lane in self._lanes:
-            self._start_engine(lane, processor, budget)
-        self._start_receiving(queues, processor)
+            self._start_engine(lane, messages, processor, budget)
+        self._start_receiving(queues, self._admission(messages, processor, tasks))
 
     def _task_store(self, clients: Clients, key_name: str) -> DynamoTaskStore:
         aws, scheduler = self._settings.aws, self._settings.scheduler
@@ -304,23 +283,21 @@ class Scheduler:
         )
 
     def _task_processor(
-        self, clients: Clients, queues: Sequence[SqsQueue], tasks: DynamoTaskStore, announcer: Announcer
+        self, clients: Clients, messages: HeldMessages, tasks: DynamoTaskStore, announcer: Announcer
     ) -> TaskProcessor:
         scheduler = self._settings.scheduler
         return TaskProcessor(
             terms=Terms(
-                lease_s=self._lease_s,
+                lease_s=self._condition.lease_s,
                 max_runs=scheduler.max_runs,
                 default_prefix=scheduler.default_prefix,
-                max_body_bytes=self._settings.inputs.max_bytes,
             ),
             held=self._held,
+            messages=messages,
+            outages=self._outages,
             tasks=tasks,
             images=S3ImageStore(clients.s3, self._settings.aws.s3_bucket),
-            queues=queues,
             routes=self._routes,
-            inputs=self._inputs,
-            is_up=partial(is_served, self._lanes),
             clock=self._clock,
             metrics=self._metrics,
             stop=self._stop,
@@ -328,79 +305,124 @@ class Scheduler:
             announces=announcer.wants,
         )
 
+    def _admission(self, messages: HeldMessages, processor: TaskProcessor, tasks: DynamoTaskStore) -> Admission:
+        return Admission(
+            processor=processor,
+            messages=messages,
+            held=self._held,
+            tasks=tasks,
+            routes=self._routes,
+            inputs=self._inputs,
+            clock=self._clock,
+            stop=self._stop,
+            max_body_bytes=self._settings.inputs.max_bytes,
+            is_up=partial(is_served, self._lanes),
+        )
+
+    def _way_back(self, messages: HeldMessages, processor: TaskProcessor) -> Shutdown:
+        return Shutdown(
+            stop=self._stop,
+            threads=self._threads,
+            lanes=self._lanes,
+            held=self._held,
+            messages=messages,
+            processor=processor,
+            finished=self._finished,
+            webhooks=self._webhooks,
+            keepers_stop=self._keepers_stop,
+            clock=self._clock,
+            longest_poll_s=self._settings.scheduler.poll_interval + POLL_MARGIN_S,
+        )
+
     def _start_keepers(self, queues: Sequence[SqsQueue], tasks: DynamoTaskStore) -> None:
         """Start what keeps the messages and the claims of everything held."""
         held, clock, metrics = self._held, self._clock, self._metrics
-        period_s = self._lease_s / RENEWALS_PER_LEASE
+        period_s = self._condition.lease_s / RENEWALS_PER_LEASE
         visibility = VisibilityKeeper(queues, held=held, clock=clock, metrics=metrics)
-        claims = ClaimKeeper(tasks, held=held, lanes=self._lanes, lease_s=self._lease_s, clock=clock, metrics=metrics)
+        claims = ClaimKeeper(
+            tasks, held=held, lanes=self._lanes, lease_s=self._condition.lease_s, clock=clock, metrics=metrics
+        )
         for keeper in (visibility, claims):
             cycle = partial(keeper.cycle, due_after_s=period_s / 2)
-            self._threads.start("keep", partial(self._every, period_s, cycle))
+            self._threads.start("keep", partial(every, period_s, cycle, stop=self._keepers_stop))
 
     def _start_onlookers(self, clients: Clients) -> None:
         """Start what only looks on, and whose errors therefore cost nothing."""
         progress = ProgressLoop(self._lanes)
-        look_again = partial(self._look_again, clients)
-        self._threads.start("progress", partial(self._every, PROGRESS_PERIOD_S, progress.cycle, is_vital=False))
+        self._start_looking("progress", PROGRESS_PERIOD_S, progress.cycle)
         self._threads.start("preview", partial(self._show_previews, clients))
-        self._threads.start("facts", partial(self._every, FACTS_PERIOD_S, look_again, is_vital=False))
+        self._start_looking("facts", FACTS_PERIOD_S, partial(self._look_again, clients))
+
+    def _start_looking(self, name: str, period_s: float, cycle: Callable[[], None]) -> None:
+        self._threads.start(name, partial(every, period_s, cycle, stop=self._keepers_stop, is_vital=False))
 
     def _show_previews(self, clients: Clients) -> None:
         store = S3ImageStore(clients.s3, self._settings.aws.s3_bucket)
         previews = PreviewLoop(self._lanes, store, default_prefix=self._settings.scheduler.default_prefix)
-        self._every(PREVIEW_PERIOD_S, previews.cycle, is_vital=False)
+        every(PREVIEW_PERIOD_S, previews.cycle, stop=self._keepers_stop, is_vital=False)
         previews.clear()
 
-    def _start_finishing(self, processor: TaskProcessor, announcer: Announcer, budget: ByteBudget) -> None:
-        self._threads.start("delete", DeleteLoop(processor, self._stop).run)
+    def _start_finishing(
+        self, announcer: Announcer, messages: HeldMessages, processor: TaskProcessor, budget: ByteBudget
+    ) -> None:
+        announce = AnnounceLoop(
+            processor.announcements, announcer, messages=messages, outages=self._outages, stop=self._stop
+        )
+        self._threads.start("delete", DeleteLoop(messages, self._outages, self._stop).run)
         for _ in range(WEBHOOK_THREADS):
             self._threads.start("webhook", self._webhooks.run)
         for _ in range(ANNOUNCE_THREADS):
-            self._threads.start("announce", AnnounceLoop(announcer, processor, self._stop).run)
+            self._threads.start("announce", announce.run)
         for _ in range(STORE_THREADS):
             self._threads.start("store", StoreLoop(self._finished, processor, budget).run)
 
-    def _start_engine(self, lane: Lane, processor: TaskProcessor, budget: ByteBudget) -> None:
+    def _start_engine(self, lane: Lane, messages: HeldMessages, processor: TaskProcessor, budget: ByteBudget) -> None:
         """Start the loops of one engine: what decodes its answers, what calls it, what prepares its next tasks."""
         held, clock, stop = self._held, self._clock, self._stop
         render = RenderLoop(
             lane,
             processor=processor,
+            messages=messages,
+            outages=self._outages,
             held=held,
             clock=clock,
             metrics=self._metrics,
             stop=stop,
             lanes=self._lanes,
             deadline_s=self._settings.scheduler.task_deadline_s,
-            lease_s=self._lease_s,
+            lease_s=self._condition.lease_s,
         )
-        prepare = PrepareLoop(lane, processor=processor, held=held, budget=budget, clock=clock, stop=stop)
+        prepare = PrepareLoop(
+            lane, processor=processor, messages=messages, held=held, budget=budget, clock=clock, stop=stop
+        )
         self._threads.start("decode", DecodeLoop(render.outcomes, self._finished).run)
         self._threads.start("engine", render.run)
         for _ in range(MOST_AHEAD):
             self._threads.start("prepare", prepare.run)
 
-    def _start_receiving(self, queues: Sequence[SqsQueue], processor: TaskProcessor) -> None:
+    def _start_receiving(self, queues: Sequence[SqsQueue], admission: Admission) -> None:
         scheduler = self._settings.scheduler
         turns = Turns(len(queues), self._clock)
-        for queue in queues:
-            receiver = ReceiveLoop(
+        self._condition.receivers = receivers = [
+            ReceiveLoop(
                 queue,
                 index=queue.index,
                 turns=turns,
                 lanes=self._lanes,
-                processor=processor,
+                admission=admission,
+                outages=self._outages,
                 held=self._held,
                 intake=self._intake,
                 clock=self._clock,
                 metrics=self._metrics,
                 stop=self._stop,
-                skewed=self._skewed,
+                skewed=self._condition.skewed,
                 most=scheduler.max_tasks_per_poll,
                 wait_s=scheduler.poll_interval,
             )
-            self._receivers.append(receiver)
+            for queue in queues
+        ]
+        for receiver in receivers:
             self._threads.start("receive", receiver.run)
 
     def _start_fleet(self) -> None:
@@ -410,28 +432,11 @@ class Scheduler:
         for name, loop in loops.items():
             self._threads.start("fleet", partial(forever, loop, name=name, stopped=self._fleet_stop.wait))
 
-    def _every(self, period_s: float, cycle: Callable[[], None], *, is_vital: bool = True) -> None:
-        """Call `cycle` each `period_s` until the keepers stop; what is not vital goes on after an error."""
-        while not self._keepers_stop.wait(period_s):
-            try:
-                cycle()
-            except Exception:
-                if is_vital:
-                    raise
-                log.exception("cycle_failed")
-
     def _look_again(self, clients: Clients) -> None:
         try:
             discover(clients.sqs, self._settings.aws.sqs_queue_url[0], clock=self._clock, skew=self._skew)
         except Unavailable as error:
             log.warning("aws_unavailable", error=str(error))
-
-    def _skewed(self) -> str | None:
-        """Say by how much this host's clock is proved to be off, when that endangers leases."""
-        least_s = self._skew.least_s()
-        if least_s <= self._lease_s / 12:
-            return None
-        return f"this host's clock is at least {least_s:.1f} s off AWS's: synchronise it (chrony or systemd-timesyncd)"
 
     # stopping
 
@@ -439,7 +444,8 @@ class Scheduler:
         """Have the main thread stop the work, or, where it is at that, let it know that there is less time."""
         if self._stop.is_set():
             self._stop.hasten(self._grace_s(leaving))
-            self._interrupt_what_does_not_fit()
+            if self._shutdown is not None:
+                self._shutdown.interrupt_what_does_not_fit()
         else:
             self._events.put(leaving)
 
@@ -452,108 +458,8 @@ class Scheduler:
         self._host.left()
         log.warning("waiting_for_the_end", why=leaving.why)
 
-    def _interrupt_what_does_not_fit(self) -> None:
-        """Interrupt runs that would not be done in time, so that another worker begins them the sooner."""
-        for lane in self._lanes:
-            remaining_s = lane.remaining_s()
-            if remaining_s is not None and remaining_s > self._stop.work_left_s():
-                self._interrupt(lane)
-
-    @staticmethod
-    def _interrupt(lane: Lane) -> None:
-        if (running := lane.running) is not None and running.run is not None:
-            log.warning("run_interrupted", task_id=running.task.task_id)
-            lane.engine.interrupt(running.run)
-
     def _shut_down(self, why: str, *, grace_s: float, is_last: bool = False) -> None:
-        """Stop in order, within the grace: nothing new, what has not started goes back, what runs may finish.
-
-        With `is_last` the host ends with the grace, and what cannot be finished by then is interrupted at once.
-        """
-        stop, threads, processor = self._stop, self._threads, self._processor
-        stop.set(grace_s)
-        polled_s = self._clock.monotonic() + self._settings.scheduler.poll_interval + POLL_MARGIN_S
+        self._stop.set(grace_s)
         log.info("scheduler_stopping", why=why, held=len(self._held.all()))
-        if processor is None:
-            return
-        self._return_unstarted(processor)
-        if is_last:
-            self._interrupt_what_does_not_fit()
-        # A long poll that outlasts the grace must not keep the running task from being given back in time.
-        threads.join("receive", stop.work_left_s)
-        threads.join("prepare", stop.work_left_s)
-        self._return_unstarted(processor)
-        if not threads.join("engine", stop.work_left_s):
-            for lane in self._lanes:
-                self._interrupt(lane)
-            threads.join("engine", stop.left_s)
-        threads.join("prepare", stop.left_s)
-        self._return_unstarted(processor)  # an engine that went away left its task here
-        threads.join("decode", stop.left_s)
-        for _ in range(STORE_THREADS):
-            self._finished.put(None)
-        threads.join("store", stop.left_s)
-        for _ in range(ANNOUNCE_THREADS):
-            processor.announcements.put(None)
-        threads.join("announce", stop.left_s)
-        processor.deletions.put(None)
-        threads.join("delete", stop.left_s)
-        threads.join("return", stop.left_s)
-        self._webhooks.close(min(LAST_WEBHOOKS_S, stop.left_s()))
-        threads.join("webhook", stop.left_s)
-        threads.join("receive", lambda: max(0.0, polled_s - self._clock.monotonic()))  # it puts back what it brings
-        self._return_unstarted(processor)  # unless it was at that already when the stop began
-        self._keepers_stop.set()
-        threads.join("keep", lambda: min(5.0, stop.left_s()))
-        threads.join("preview", lambda: min(5.0, stop.left_s()))
-        left = [held.task.task_id for held in self._held.all()]
-        log.info("scheduler_stopped", left=left)
-
-    def _return_unstarted(self, processor: TaskProcessor) -> None:
-        processor.return_unstarted(older_than_s=0.0, reason="stop")
-        for lane in self._lanes:
-            while (held := lane.withdraw()) is not None:
-                # Its claim must be released first, and DynamoDB may not answer: that must not hold up the stop.
-                self._threads.start("return", partial(processor.return_claimed, held, reason="stop"))
-
-    # telling
-
-    def _unfit(self) -> str:
-        """Say why this host cannot work though its AWS answers; empty when it can."""
-        if shutil.disk_usage(".").free <= MIN_FREE_BYTES:
-            return f"less than {MIN_FREE_BYTES} bytes are free on its disk"
-        if not any(lane.is_ready for lane in self._lanes):
-            return "; ".join(lane.why for lane in self._lanes)
-        return ""
-
-    def report(self) -> tuple[bool, dict[str, Any]]:
-        """Return whether all is well, and the particulars that `GET /health` shows."""
-        now = self._clock.monotonic()
-        trouble = self._processor.trouble if self._processor else None
-        aws = (
-            self._aws_why or trouble or next((r.trouble for r in self._receivers if r.trouble), None) or self._skewed()
-        )
-        free_bytes = shutil.disk_usage(".").free
-        polls = [receiver.last_poll_s for receiver in self._receivers if receiver.last_poll_s is not None]
-        engines = [
-            {
-                "engine": lane.engine.name,
-                "ready": lane.is_ready,
-                "healthy": lane.is_healthy,
-                "why": lane.why,
-                "for_s": round(now - lane.since_s, 1),
-                "checkpoint": lane.engine.loaded(),
-            }
-            for lane in self._lanes
-        ]
-        is_well = aws is None and free_bytes > MIN_FREE_BYTES and any(lane.is_ready for lane in self._lanes)
-        is_well = is_well and not self._stop.is_set()
-        return is_well, {
-            "status": "stopping" if self._stop.is_set() else "healthy" if is_well else "unhealthy",
-            "engines": engines,
-            "aws": {"ok": aws is None, "why": aws or ""},
-            "disk": {"ok": free_bytes > MIN_FREE_BYTES, "free_bytes": free_bytes},
-            "last_poll_s_ago": round(now - max(polls), 1) if polls else None,
-            "host": self._host.describe(),
-            "held": self._held.describe(),
-        }
+        if self._shutdown is not None:
+            self._shutdown.run(is_last=is_last)

@@ -1,4 +1,4 @@
-"""The stages of one task, over ports only: admit, claim, finish, fail, give back, lose.
+"""The stages of one task, over ports only: claim, finish, fail, give back, lose.
 
 The order at the end is what keeps the promises: pictures, record, announcement, delete; and on the way back:
 release, then the message. It knows no AWS and no HTTP; the loops call it, each from its own thread.
@@ -7,14 +7,12 @@ release, then the message. It knows no AWS and no HTTP; the loops call it, each 
 from __future__ import annotations
 
 import secrets
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -31,34 +29,22 @@ from scheduler.domain.errors import (
     Unstorable,
 )
 from scheduler.domain.keys import image_key, images_key
-from scheduler.domain.ports import Clock, ImageStore, Inputs, MessageQueue, Output, TaskStore
-from scheduler.domain.retry import FIRST_LACKING_S, Fail, backoff_s, decide
+from scheduler.domain.ports import Clock, ImageStore, Output, TaskStore
+from scheduler.domain.retry import Fail, backoff_s, decide
 from scheduler.domain.routing import Routes
-from scheduler.domain.surprises import Surprises
 from scheduler.domain.task import Claim, Failure, Message, Result, Task, Timings
 from scheduler.held import Held, HeldTasks, State
+from scheduler.held_messages import HeldMessages
 from scheduler.observe.metrics import Metrics
+from scheduler.outages import Outages
 from scheduler.stop import StopSignal
-from scheduler.wire import predecessor
-from scheduler.wire.claim_check import Pointer
-from scheduler.wire.recognise import recognise
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 MISSING_RECORD_S = 300.0
 """A reference whose record is absent may just be early; after this long it is refused."""
-MAX_UNSTARTED_S = 600.0
-"""What is held and not started for so long goes back, for a host whose engine works."""
 MANY_IMAGES = 100
 """With fewer it is not their list that makes a record too large."""
-DELETE_ATTEMPTS = 5
-FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 15.0
-"""Between two calls to an AWS that does not answer."""
-MOST_LACKING = 45
-"""Deliveries of a task that no host here can run before it fails; at 50 SQS would take its message away unexplained."""
-RESENT_DELAY_S = 2.0
-"""A message that asks for a failed task anew comes back after the old one's delete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +54,6 @@ class Terms:
     lease_s: int
     max_runs: int
     default_prefix: str
-    max_body_bytes: int
-    """Of a body that its message only points to."""
 
 
 class TaskProcessor:
@@ -80,161 +64,33 @@ class TaskProcessor:
         *,
         terms: Terms,
         held: HeldTasks,
+        messages: HeldMessages,
+        outages: Outages,
         tasks: TaskStore,
         images: ImageStore,
-        queues: Sequence[MessageQueue],
         routes: Routes,
-        inputs: Inputs,
         clock: Clock,
         metrics: Metrics,
         stop: StopSignal,
-        is_up: Callable[[Task], bool] = lambda _: True,
         cost: Callable[[float], Decimal | None] = lambda _: None,
         announces: Callable[[Task], bool] = lambda _: False,
     ) -> None:
-        """`is_up` tells whether a task's engine may start it in a while; `cost` gives what so many seconds of an engine
-        cost in US dollars, None where no price is known. `announces` tells whether anybody is told of a task's end.
+        """`cost` gives what so many seconds of an engine cost in US dollars, None where no price is known; `announces`
+        tells whether anybody is told of a task's end.
         """
         self._terms = terms
         self._cost = cost
         self._held = held
+        self._messages = messages
+        self._outages = outages
         self._tasks = tasks
         self._images = images
-        self._queues = queues
         self._routes = routes
-        self._inputs = inputs
-        self._is_up = is_up
         self._announces = announces
         self._clock = clock
         self._metrics = metrics
         self._stop = stop
-        self._surprises = Surprises()
-        self._troubles: dict[str, str] = {}
-        self._troubles_lock = threading.Lock()
         self.announcements: SimpleQueue[tuple[Held, End] | None] = SimpleQueue()
-        self.deletions: SimpleQueue[Held | None] = SimpleQueue()
-
-    @property
-    def trouble(self) -> str | None:
-        """Why AWS cannot be worked with just now, or None: while it is so, no more work is taken."""
-        with self._troubles_lock:
-            return next(iter(self._troubles.values()), None)
-
-    def set_trouble(self, name: str, why: str | None) -> None:
-        """Say that `name` (a task, or what is done to many) cannot be done because of AWS, or None: that it can."""
-        with self._troubles_lock:
-            if why is None:
-                self._troubles.pop(name, None)
-            else:
-                self._troubles[name] = why
-
-    # admitting: from messages to held tasks
-
-    def admit(self, messages: Sequence[Message]) -> None:
-        """Hold the tasks that the messages bring, join duplicates, refuse what cannot become a task.
-
-        Raises Unavailable when the records of references cannot be read; those messages were put back.
-        """
-        references: list[tuple[str, Message]] = []
-        refused: list[tuple[Message, Rejected]] = []
-        if self._stop.is_set():
-            self._put_back(messages, 0.0, reason="stop")
-            return
-        for message in messages:
-            with self._admitting(message, refused):
-                found = self._recognise(message)
-                if isinstance(found, Task):
-                    self._take_in(found, message)
-                elif not self._held.join(found, message):
-                    references.append((found, message))
-        try:
-            if references:
-                self._admit_references(references, refused)
-        finally:
-            for message, why in refused:  # last, for what is held already is kept hidden meanwhile
-                self.refuse(message, why)
-
-    def _recognise(self, message: Message) -> Task | str:
-        """Return what a body means, fetched first where the message only says where it lies."""
-        found = recognise(message.body)
-        if not isinstance(found, Pointer):
-            return found
-        data = self._inputs.read(found.address, field="body", max_bytes=self._terms.max_body_bytes)
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            raise Rejected(f"{found.address} holds no text: {error}", field="body") from error
-        fetched = recognise(text, fetched_by=found)
-        if isinstance(fetched, Pointer):
-            raise TypeError("a pointer was recognised behind a pointer")
-        return fetched
-
-    @contextmanager
-    def _admitting(self, message: Message, refused: list[tuple[Message, Rejected]]) -> Iterator[None]:
-        """Stand around the admission of one message: whatever is wrong with it must not hold up those beside it."""
-        try:
-            yield
-        except Rejected as error:
-            refused.append((message, error))
-        except (Transient, Unavailable) as error:
-            log.warning("body_not_fetched", message_id=message.message_id, error=str(error))
-            if isinstance(error, Transient) and message.receive_count >= MOST_LACKING:
-                refused.append((message, Rejected(f"{error} ({message.receive_count} times)", field="body")))
-            else:
-                self._put_back([message], backoff_s(message.receive_count), reason="body")
-        except Exception as error:
-            if self._surprises.add(message.message_id):
-                raise
-            error.add_note(f"while message {message.message_id} was admitted")
-            log.exception("cycle_failed")
-            self._put_back([message], backoff_s(message.receive_count), reason="surprise")
-        else:
-            self._surprises.none()
-
-    def _admit_references(
-        self, references: Sequence[tuple[str, Message]], refused: list[tuple[Message, Rejected]]
-    ) -> None:
-        try:
-            records = self._tasks.read([task_id for task_id, _ in references])
-        except Unavailable:
-            for _, message in references:
-                self._put_back([message], backoff_s(message.receive_count), reason="aws")
-            raise
-        for task_id, message in references:
-            record = records.get(task_id)
-            with self._admitting(message, refused):
-                if record is None:
-                    self._missing(task_id, message)
-                else:
-                    self._take_in(self._parse(task_id, record), message)
-
-    def _parse(self, task_id: str, record: Mapping[str, Any]) -> Task:
-        try:
-            return predecessor.parse_record(task_id, record)
-        except Rejected as error:
-            if "requestData" in record or "taskStatus" in record:  # else it is another format's, and none of ours
-                self._close_bad_record(task_id, record, error)
-            raise
-
-    def _take_in(self, task: Task, message: Message) -> None:
-        kind = task.task_type.value
-        if self._routes.runtime(task) is None and message.receive_count < MOST_LACKING:
-            log.info("task_lacks_runtime", task_id=task.task_id, runtime=task.runtime, task_type=kind)
-        elif not self._is_up(task):
-            log.info("task_lacks_engine", task_id=task.task_id, runtime=task.runtime, task_type=kind)
-        else:
-            self._hold(task, message)
-            return
-        self._put_back([message], backoff_s(message.receive_count, FIRST_LACKING_S), reason="runtime")
-
-    def _hold(self, task: Task, message: Message) -> None:
-        try:
-            self._held.take_in(task, replace(message, sns_id=task.sns_id))
-        except Rejected as error:
-            if self._held.is_settled(task):
-                raise
-            # Which of the two requests has the id, its record will tell when the one in hand is claimed.
-            self._put_back([message], backoff_s(message.receive_count), reason=error.kind)
 
     def require_runtime(self, held: Held) -> None:
         """Raise Rejected for a task that nobody could run, however often it was delivered: that is its end."""
@@ -245,12 +101,7 @@ class TaskProcessor:
                 field="runtime" if held.task.runtime else "task_type",
             )
 
-    def _missing(self, task_id: str, message: Message) -> None:
-        if self._clock.now() - message.sent_at_s > MISSING_RECORD_S:
-            raise Rejected(f"there is no record of task {task_id} in the table", field="taskId")
-        self._put_back([message], backoff_s(message.receive_count), reason="no-record")
-
-    def _close_bad_record(self, task_id: str, record: Mapping[str, Any], error: Rejected) -> None:
+    def close_bad_record(self, task_id: str, record: Mapping[str, Any], error: Rejected) -> None:
         """Tell the client that polls the record; the refused message goes to a person all the same."""
         failure = Failure(kind=error.kind, message=error.message, field=error.field)
         try:
@@ -258,16 +109,6 @@ class TaskProcessor:
                 self._ended(task_id, "failed", error=error.message)
         except (Unavailable, Unstorable) as why:
             log.warning("record_not_closed", task_id=task_id, error=why.message)
-
-    def refuse(self, message: Message, error: Rejected) -> None:
-        """Keep a message that cannot become a task, with the reason. When AWS fails it stays in the queue."""
-        try:
-            self._queues[message.queue].refuse(message, error)
-        except Unavailable as unavailable:
-            log.warning("refusal_failed", message_id=message.message_id, error=str(unavailable))
-            return
-        self._metrics.refused.inc()
-        log.warning("message_refused", message_id=message.message_id, reason=error.message, field=error.field)
 
     # claiming
 
@@ -284,12 +125,12 @@ class TaskProcessor:
             return self._tasks.claim(held.task, message, owner=owner, lease_s=self._terms.lease_s)
 
         try:
-            answer = self.insist(held, claim)
+            answer = self._outages.insist(held, claim)
         except Unavailable:  # we stop, and the claim may or may not hold: the lease settles it
-            self.give_back(held, 0.0, reason="stop")
+            self._messages.give_back(held, 0.0, reason="stop")
             return False
         except Unstorable as error:
-            self._refuse_held(held, error.message)
+            self._messages.refuse_held(held, error.message)
             return False
         if isinstance(answer, Refused):
             self._refused(held, answer, message)
@@ -321,33 +162,27 @@ class TaskProcessor:
                 wait_s = wait_elsewhere_s(
                     record, now=self._clock.now(), lease_s=self._terms.lease_s, receive_count=held.receive_count
                 )
-                self.give_back(held, wait_s, reason="elsewhere")
+                self._messages.give_back(held, wait_s, reason="elsewhere")
             case Refusal.CONFLICT:
-                self._refuse_held(held, f"task_id {task_id} already belongs to another request")
+                self._messages.refuse_held(held, f"task_id {task_id} already belongs to another request")
             case Refusal.MISSING if self._clock.now() - message.sent_at_s > MISSING_RECORD_S:
-                self._refuse_held(held, f"there is no record of task {task_id} in the table")
+                self._messages.refuse_held(held, f"there is no record of task {task_id} in the table")
             case Refusal.CANCELLED:
                 self._close(held, record, "cancelled", None)
             case Refusal.EXHAUSTED:
                 said = f"it was started {record.get('runs')} times and no worker lived to tell how it ended"
                 self._close(held, record, "failed", Failure(kind="exhausted", message=said))
             case _:
-                self.give_back(held, backoff_s(held.receive_count), reason=refused.reason.value)
-
-    def _refuse_held(self, held: Held, why: str) -> None:
-        messages = self._held.receipts(held)
-        for message in messages:
-            self.refuse(message, Rejected(why, field="task_id"))
-        self._held.drop(held)
+                self._messages.give_back(held, backoff_s(held.receive_count), reason=refused.reason.value)
 
     def _close(self, held: Held, record: Mapping[str, Any], status: str, failure: Failure | None) -> None:
         task_id, began_at_s = held.task.task_id, self._clock.now()
         try:
-            closed = self.insist(held, lambda: self._tasks.close_unclaimed(task_id, record, status, failure))
+            closed = self._outages.insist(held, lambda: self._tasks.close_unclaimed(task_id, record, status, failure))
         except Unavailable:
             closed = False
         except Unstorable as error:
-            self._refuse_held(held, error.message)
+            self._messages.refuse_held(held, error.message)
             return
         if closed:
             held.ran_for = record.get("message_id") if held.task.format.is_eks else None
@@ -357,7 +192,7 @@ class TaskProcessor:
                 end = replace(end, status=status, outcome=failure or CANCELLED)
             self._settle(held, end, failed_at_s=began_at_s if failure else None)
         else:
-            self.give_back(held, backoff_s(1), reason="changed")
+            self._messages.give_back(held, backoff_s(1), reason="changed")
 
     # ends
 
@@ -378,7 +213,7 @@ class TaskProcessor:
         ]
         try:
             stored = tuple(
-                self.insist(held, partial(self._images.put, key, image), left_s=self._stop.work_left_s)
+                self._outages.insist(held, partial(self._images.put, key, image), left_s=self._stop.work_left_s)
                 for key, image in zip(keys, output.images, strict=True)
             )
             result = Result(
@@ -413,15 +248,15 @@ class TaskProcessor:
         """Write the good end. With too many images for a record their list lies beside them, and it points there."""
         task = held.task
         try:
-            self.insist(held, lambda: self._tasks.complete(claim, task, result))
+            self._outages.insist(held, lambda: self._tasks.complete(claim, task, result))
         except Unstorable:
             if len(result.images) < MANY_IMAGES:
                 raise
             key = images_key(task, default_prefix=self._terms.default_prefix, run_no=claim.run_no)
             listed = {"images": [image_item(image) for image in result.images]}
-            self.insist(held, lambda: self._images.put_json(key, listed), left_s=self._stop.work_left_s)
+            self._outages.insist(held, lambda: self._images.put_json(key, listed), left_s=self._stop.work_left_s)
             shorter = replace(result, images_key=key)
-            self.insist(held, lambda: self._tasks.complete(claim, task, shorter))
+            self._outages.insist(held, lambda: self._tasks.complete(claim, task, shorter))
 
     def end(self, held: Held, error: SchedulerError) -> None:
         """See a claimed task that did not succeed to where `error` sends it: failed, cancelled, or back."""
@@ -430,7 +265,7 @@ class TaskProcessor:
             raise RuntimeError(f"task {task.task_id} ended without a claim")
         try:
             if isinstance(error, Interrupted) and held.is_cancelled:
-                self.insist(held, lambda: self._tasks.cancelled(claim, task))
+                self._outages.insist(held, lambda: self._tasks.cancelled(claim, task))
                 self._ended(task.task_id, "cancelled")
                 self._settle(held, self._end(claim, task, "cancelled", CANCELLED))
                 return
@@ -439,11 +274,11 @@ class TaskProcessor:
                 return
             known = claim
             if isinstance(error, Transient) and error.counts is Counts.TRY:
-                known = self.insist(held, lambda: self._with_tries(claim))
+                known = self._outages.insist(held, lambda: self._with_tries(claim))
             decision = decide(error, known, max_runs=self._terms.max_runs, now=self._clock.now())
             if isinstance(decision, Fail):
                 failure, began_at_s = decision.failure, self._clock.now()
-                self.insist(held, lambda: self._tasks.fail(claim, task, failure))
+                self._outages.insist(held, lambda: self._tasks.fail(claim, task, failure))
                 self._ended(task.task_id, "failed", kind=failure.kind, error=failure.message, field=failure.field)
                 self._settle(held, self._end(claim, task, "failed", failure), failed_at_s=began_at_s)
             else:
@@ -453,14 +288,14 @@ class TaskProcessor:
         except LeaseLost:
             self._lose(held)
         except Unstorable as unstorable:
-            self._refuse_held(held, unstorable.message)
+            self._messages.refuse_held(held, unstorable.message)
         except Unavailable:
             self._abandon(held)
 
     def surprised(self, held: Held) -> None:
         """See to a task in whose hands our own code failed: it counts as a run, so that it cannot go on for ever."""
         if held.claim is None:
-            self.give_back(held, backoff_s(held.receive_count), reason="surprise")
+            self._messages.give_back(held, backoff_s(held.receive_count), reason="surprise")
         else:
             self.end(held, Transient("the worker failed on this task: see its log", counts=Counts.RUN))
 
@@ -475,7 +310,7 @@ class TaskProcessor:
         claim = held.claim
         try:
             if claim is not None:
-                self.insist(held, lambda: self._tasks.release(claim, counts=Counts.NOTHING))
+                self._outages.insist(held, lambda: self._tasks.release(claim, counts=Counts.NOTHING))
         except LeaseLost:
             self._lose(held)
         except Unavailable:
@@ -484,13 +319,6 @@ class TaskProcessor:
             held.claim = held.run = None
             held.is_lost = False  # a renewal that came after the release was told so
             self._held.move(held, State.WAITING)
-
-    def return_unstarted(self, *, older_than_s: float, reason: str) -> None:
-        """Give back what waits here unclaimed for longer than `older_than_s`, at once when we stop, else with back-off."""
-        now = self._clock.monotonic()
-        for held in self._held.all():
-            if now - held.received_s >= older_than_s and self._held.take(held, State.WAITING, State.RETURNING):
-                self.give_back(held, backoff_s(held.receive_count), reason=reason)
 
     def return_claimed(self, held: Held, *, reason: str) -> None:
         """Give back a task that was claimed and never posted: its run is refunded."""
@@ -506,28 +334,9 @@ class TaskProcessor:
     def _back(self, held: Held, delay_s: float, counts: Counts, *, reason: str) -> None:
         claim = held.claim
         if claim is not None:
-            self.insist(held, lambda: self._tasks.release(claim, counts=counts))
+            self._outages.insist(held, lambda: self._tasks.release(claim, counts=counts))
             held.claim = None
-        self.give_back(held, delay_s, reason=reason)
-
-    def give_back(self, held: Held, delay_s: float, *, reason: str) -> None:
-        """Show a task's messages again after `delay_s`, at once when we stop, and hold it no more."""
-        self._held.move(held, State.RETURNING, reason)
-        with self._held.extending:
-            pass  # an extension under way would hide the messages again after they were shown
-        while messages := self._held.receipts(held):
-            self._put_back(messages, 0.0 if self._stop.is_set() else delay_s, reason=reason)
-            self._held.acknowledge(held, messages)
-
-    def _put_back(self, messages: Sequence[Message], delay_s: float, *, reason: str) -> None:
-        """Make messages visible after `delay_s`. When SQS fails they become so by themselves, a lease from now."""
-        self._metrics.returned.labels(reason).inc(len(messages))
-        for queue in sorted({message.queue for message in messages}):
-            receipts = [message.receipt for message in messages if message.queue == queue]
-            try:
-                self._queues[queue].give_back(receipts, delay_s=delay_s)
-            except Unavailable as error:
-                log.warning("give_back_failed", messages=len(receipts), error=str(error))
+        self._messages.give_back(held, delay_s, reason=reason)
 
     def _settle(self, held: Held, end: End | None, *, failed_at_s: float | None = None) -> None:
         """Hand a task with its end written on to be announced, when somebody wants to know, else to the deleter.
@@ -537,7 +346,7 @@ class TaskProcessor:
         """
         held.failed_at_s = failed_at_s
         if end is None or not self._announces(held.task):
-            self.delete(held)
+            self._messages.delete(held)
             return
         self._held.move(held, State.ANNOUNCING)
         self.announcements.put((held, end))
@@ -552,36 +361,6 @@ class TaskProcessor:
             at_s=self._clock.now(),
         )
 
-    def delete(self, held: Held) -> None:
-        """Hand a task with its end written, and told, to the deleter; its messages are kept alive until then."""
-        self._held.move(held, State.DELETING)
-        self.deletions.put(held)
-
-    def delete_batch(self, batch: Sequence[Held]) -> list[Held]:
-        """Delete the messages of finished tasks; return those tasks that still have one. Raises Unavailable."""
-        found = [(held, message) for held in batch for message in self._to_delete(held)]
-        for queue in sorted({message.queue for _, message in found}):
-            part = [(held, message) for held, message in found if message.queue == queue]
-            failed = set(self._queues[queue].delete([message.receipt for _, message in part]))
-            for held, message in part:
-                if message.receipt not in failed:
-                    self._held.acknowledge(held, [message])
-        return [held for held in batch if self._held.receipts(held)]
-
-    def _to_delete(self, held: Held) -> list[Message]:
-        """Return the messages to delete; those that ask for another run of the task go back instead."""
-        messages = self._held.receipts(held)
-        again = [message for message in messages if held.asks_again(message)]
-        if again:
-            self._put_back(again, 0.0 if self._stop.is_set() else RESENT_DELAY_S, reason="resent")
-            self._held.acknowledge(held, again)
-        return [message for message in messages if message not in again]
-
-    def forget_undeletable(self, held: Held) -> None:
-        """Let go of messages whose deletion SQS keeps refusing; a redelivery will be known as a duplicate."""
-        log.warning("delete_refused", task_id=held.task.task_id)
-        self._held.drop(held)
-
     def _lose(self, held: Held) -> None:
         self._metrics.leases_lost.inc()
         log.warning("lease_lost", task_id=held.task.task_id)
@@ -589,7 +368,7 @@ class TaskProcessor:
 
     def _abandon(self, held: Held) -> None:
         """We must exit and AWS does not answer: say so; the lease and the visibility will run out by themselves."""
-        log.error("task_abandoned", task_id=held.task.task_id, state=held.state.name, trouble=self.trouble)
+        log.error("task_abandoned", task_id=held.task.task_id, state=held.state.name, trouble=self._outages.trouble)
         self._held.drop(held)
 
     def _ended(self, task_id: str, outcome: str, **fields: object) -> None:
@@ -598,35 +377,6 @@ class TaskProcessor:
             self._held.tally.finished += 1
         given = {name: value for name, value in fields.items() if value is not None}
         log.info("task_ended", task_id=task_id, outcome=outcome, **given)
-
-    def insist(self, held: Held, call: Callable[[], T], *, left_s: Callable[[], float] | None = None) -> T:
-        """Return what `call` returns, trying again for as long as AWS is unavailable.
-
-        Raises LeaseLost when the claim is lost meanwhile, Unavailable when there is no time left: by `left_s`, by
-        default until the deadline of the stop.
-        """
-        left_s = left_s or self._stop.left_s
-        times = 0
-        try:
-            while True:
-                if held.is_lost:
-                    raise LeaseLost(f"task {held.task.task_id} is held by another worker")
-                try:
-                    return call()
-                except Unavailable as error:
-                    times += 1
-                    self._metrics.aws_errors.inc()
-                    held.why = str(error)
-                    self.set_trouble(held.task.task_id, str(error))
-                    if times == 1:
-                        log.warning("aws_unavailable", task_id=held.task.task_id, error=str(error))
-                    if left_s() <= 0:
-                        raise
-                    self._stop.pause(min(MAX_PAUSE_S, backoff_s(times, FIRST_PAUSE_S)))
-        finally:
-            if times:
-                self.set_trouble(held.task.task_id, None)
-                held.why = ""
 
 
 def _untold(task: Task, record: Mapping[str, Any], message: Message) -> End | None:

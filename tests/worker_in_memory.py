@@ -21,10 +21,12 @@ from fakes import (
     FakeWebhooks,
 )
 
+from scheduler.admission import Admission
 from scheduler.announcing import Announcer
 from scheduler.domain.ports import PreparedRun
 from scheduler.domain.routing import Routes
 from scheduler.held import Held, HeldTasks, State, Topic
+from scheduler.held_messages import HeldMessages
 from scheduler.intake import Intake
 from scheduler.loops.announce import AnnounceLoop
 from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
@@ -34,6 +36,7 @@ from scheduler.loops.prepare import ByteBudget, PrepareLoop
 from scheduler.loops.receive import ReceiveLoop, Turns
 from scheduler.loops.render import SLOW_END_S, RenderLoop
 from scheduler.observe.metrics import Metrics
+from scheduler.outages import Outages
 from scheduler.stop import StopSignal
 from scheduler.task_processor import TaskProcessor, Terms
 
@@ -221,21 +224,34 @@ class Worker:
             metrics=self.metrics,
         )
         common: dict[str, Any] = {"held": self.held, "clock": clock}
+        self.outages = Outages(stop=self.stop, metrics=self.metrics)
+        self.messages = HeldMessages(ports, metrics=self.metrics, stop=self.stop, **common)
         self.processor = TaskProcessor(
-            terms=Terms(lease_s=lease_s, max_runs=max_runs, default_prefix="tasks", max_body_bytes=MiB),
+            terms=Terms(lease_s=lease_s, max_runs=max_runs, default_prefix="tasks"),
+            messages=self.messages,
+            outages=self.outages,
             tasks=records,
             images=stored,
-            queues=ports,
             routes=routes,
-            inputs=self.inputs,
-            is_up=partial(is_served, self.lanes),
             metrics=self.metrics,
             stop=self.stop,
             cost=lambda gpu_s: None if self.usd_per_second is None else Decimal(str(gpu_s)) * self.usd_per_second,
             announces=self.announcer.wants,
             **common,
         )
-        working = common | {"processor": self.processor, "stop": self.stop}
+        self.admission = Admission(
+            processor=self.processor,
+            messages=self.messages,
+            tasks=records,
+            routes=routes,
+            inputs=self.inputs,
+            stop=self.stop,
+            max_body_bytes=MiB,
+            is_up=partial(is_served, self.lanes),
+            **common,
+        )
+        stopping = common | {"stop": self.stop}
+        working = stopping | {"processor": self.processor, "messages": self.messages}
         turns = Turns(queues, clock)
         self.intake = Intake()
         self.usd_per_second: Decimal | None = None
@@ -250,21 +266,37 @@ class Worker:
                 skewed=lambda: self.skewed,
                 most=most,
                 wait_s=10,
-                **working,
+                admission=self.admission,
+                outages=self.outages,
+                **stopping,
             )
             for n, port in enumerate(ports)
         ]
         self.prepares = [PrepareLoop(lane, budget=self.budget, **working) for lane in self.lanes]
         self.renders = [
-            RenderLoop(lane, metrics=self.metrics, lanes=self.lanes, deadline_s=DEADLINE_S, lease_s=lease_s, **working)
+            RenderLoop(
+                lane,
+                outages=self.outages,
+                metrics=self.metrics,
+                lanes=self.lanes,
+                deadline_s=DEADLINE_S,
+                lease_s=lease_s,
+                **working,
+            )
             for lane in self.lanes
         ]
         self.render = self.renders[0]
         self.visibility = VisibilityKeeper(ports, metrics=self.metrics, **common)
         self.claims = ClaimKeeper(records, lanes=self.lanes, lease_s=lease_s, metrics=self.metrics, **common)
         self.progress = ProgressLoop(self.lanes)
-        self.announces = AnnounceLoop(self.announcer, self.processor, self.stop)
-        self.deletes = DeleteLoop(self.processor, self.stop)
+        self.announces = AnnounceLoop(
+            self.processor.announcements,
+            self.announcer,
+            messages=self.messages,
+            outages=self.outages,
+            stop=self.stop,
+        )
+        self.deletes = DeleteLoop(self.messages, self.outages, self.stop)
 
     # one step of each loop
 
@@ -292,7 +324,7 @@ class Worker:
 
     def delete(self) -> None:
         """Delete whatever is done, trying again until it is."""
-        self.processor.deletions.put(None)
+        self.messages.deletions.put(None)
         self.deletes.run()
 
     def keep(self) -> None:
@@ -333,7 +365,7 @@ class Worker:
 
     def admit(self, queue: int = 0, most: int = 10) -> None:
         """Admit what lies in a queue, without asking whether there is room."""
-        self.processor.admit(self.queues[queue].receive(most, wait_s=0))
+        self.admission.admit(self.queues[queue].receive(most, wait_s=0))
 
     def claimed(self, task_id: str = "t1", **changes: Any) -> Held:
         """Take one task as far as the engine's line."""

@@ -12,10 +12,12 @@ from scheduler.domain.ports import Output
 from scheduler.domain.retry import backoff_s
 from scheduler.domain.surprises import Surprises
 from scheduler.held import Held
+from scheduler.held_messages import DELETE_ATTEMPTS, HeldMessages
 from scheduler.loops.prepare import ByteBudget
 from scheduler.loops.render import Outcome
+from scheduler.outages import FIRST_PAUSE_S, MAX_PAUSE_S, Outages
 from scheduler.stop import StopSignal
-from scheduler.task_processor import DELETE_ATTEMPTS, FIRST_PAUSE_S, MAX_PAUSE_S, TaskProcessor
+from scheduler.task_processor import TaskProcessor
 from scheduler.wire.json_body import shorten
 
 log = structlog.get_logger()
@@ -93,8 +95,9 @@ class StoreLoop:
 class DeleteLoop:
     """Deletes the messages of finished tasks, ten to a call."""
 
-    def __init__(self, processor: TaskProcessor, stop: StopSignal) -> None:
-        self._processor = processor
+    def __init__(self, messages: HeldMessages, outages: Outages, stop: StopSignal) -> None:
+        self._messages = messages
+        self._outages = outages
         self._stop = stop
         self._failures = 0
 
@@ -116,7 +119,7 @@ class DeleteLoop:
         while len(batch) < DELETE_BATCH:
             try:
                 timeout_s = None if until_s is None else max(0.0, until_s - time.monotonic())
-                held = self._processor.deletions.get(timeout=timeout_s)
+                held = self._messages.deletions.get(timeout=timeout_s)
             except Empty:
                 break
             if held is None:
@@ -128,22 +131,22 @@ class DeleteLoop:
     def _delete(self, batch: list[Held]) -> list[Held]:
         """Delete once; return what has to be tried again."""
         try:
-            left = self._processor.delete_batch(batch)
+            left = self._messages.delete_batch(batch)
         except Unavailable as error:
             if self._failures == 0:
                 log.warning("delete_failed", error=str(error))
             self._failures += 1
             if self._failures >= TROUBLED_DELETES:
-                self._processor.set_trouble(DELETING, str(error))
+                self._outages.set_trouble(DELETING, str(error))
             self._stop.pause(min(MAX_PAUSE_S, backoff_s(self._failures + 1, FIRST_PAUSE_S)))
             return batch
         self._failures = 0
-        self._processor.set_trouble(DELETING, None)
+        self._outages.set_trouble(DELETING, None)
         again = []
         for held in left:
             held.delete_attempts += 1
             if held.delete_attempts >= DELETE_ATTEMPTS:
-                self._processor.forget_undeletable(held)
+                self._messages.forget_undeletable(held)
             else:
                 again.append(held)
         if again:

@@ -11,11 +11,14 @@ from scheduler.domain.errors import EngineDown, Interrupted, SchedulerError
 from scheduler.domain.ports import Clock
 from scheduler.domain.surprises import Surprises
 from scheduler.held import DEEPEN_S, Held, HeldTasks, State
+from scheduler.held_messages import HeldMessages
 from scheduler.loops.lane import Lane
 from scheduler.stop import StopSignal
-from scheduler.task_processor import MAX_UNSTARTED_S, TaskProcessor
+from scheduler.task_processor import TaskProcessor
 
 log = structlog.get_logger()
+MAX_UNSTARTED_S = 600.0
+"""What is held and not started for so long goes back, for a host whose engine works."""
 
 
 class ByteBudget:
@@ -56,6 +59,7 @@ class PrepareLoop:
         lane: Lane,
         *,
         processor: TaskProcessor,
+        messages: HeldMessages,
         held: HeldTasks,
         budget: ByteBudget,
         clock: Clock,
@@ -63,6 +67,7 @@ class PrepareLoop:
     ) -> None:
         self._lane = lane
         self._processor = processor
+        self._messages = messages
         self._held = held
         self._budget = budget
         self._clock = clock
@@ -88,7 +93,7 @@ class PrepareLoop:
             return
         held = self._lane.choose()
         if held is None:
-            self._processor.return_unstarted(older_than_s=MAX_UNSTARTED_S, reason="unstarted")
+            self._messages.return_unstarted(older_than_s=MAX_UNSTARTED_S, reason="unstarted")
             self._held.choice.wait(seen, DEEPEN_S)
         elif self._prepare_or_give_back(held):
             self._lane.offer(held)

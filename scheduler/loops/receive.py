@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from scheduler.admission import Admission
 from scheduler.domain.errors import AccessDenied, Unavailable
 from scheduler.domain.pace import WINDOW_TASKS, ask_for
 from scheduler.domain.ports import Clock, MessageQueue
@@ -15,8 +16,8 @@ from scheduler.held import HeldTasks
 from scheduler.intake import Intake
 from scheduler.loops.lane import Lane
 from scheduler.observe.metrics import Metrics
+from scheduler.outages import Outages
 from scheduler.stop import StopSignal
-from scheduler.task_processor import TaskProcessor
 
 log = structlog.get_logger()
 FULL_FOR_S = 1.0
@@ -72,7 +73,8 @@ class ReceiveLoop:
         index: int,
         turns: Turns,
         lanes: Sequence[Lane],
-        processor: TaskProcessor,
+        admission: Admission,
+        outages: Outages,
         held: HeldTasks,
         intake: Intake,
         clock: Clock,
@@ -86,7 +88,8 @@ class ReceiveLoop:
         self._index = index
         self._turns = turns
         self._lanes = lanes
-        self._processor = processor
+        self._admission = admission
+        self._outages = outages
         self._held = held
         self._intake = intake
         self._clock = clock
@@ -124,7 +127,7 @@ class ReceiveLoop:
             messages = self._queue.receive(count, wait_s=self._wait_s)
             took_s = self._clock.monotonic() - started_s
             self._received(len(messages), count, took_s)
-            self._processor.admit(messages)
+            self._admission.admit(messages)
             if self._last_full:
                 with self._held.lock:
                     self._held.pace.learn_receive(self._clock.monotonic() - started_s)
@@ -156,7 +159,7 @@ class ReceiveLoop:
     def _room(self) -> int:
         """Return how many messages to ask for now."""
         ready = [lane for lane in self._lanes if lane.is_ready]
-        if not ready or self._processor.trouble or self._skewed() or not self._turns.may_receive(self._index):
+        if not ready or self._outages.trouble or self._skewed() or not self._turns.may_receive(self._index):
             return 0
         kinds = {
             lane.engine.runtimes: [one for one in ready if one.engine.runtimes == lane.engine.runtimes]

@@ -21,8 +21,10 @@ from scheduler.domain.errors import (
 from scheduler.domain.ports import Answer, Clock, Output, PreparedRun
 from scheduler.domain.surprises import Surprises
 from scheduler.held import Held, HeldTasks, State
+from scheduler.held_messages import HeldMessages
 from scheduler.loops.lane import Lane
 from scheduler.observe.metrics import Metrics
+from scheduler.outages import Outages
 from scheduler.stop import StopSignal
 from scheduler.task_processor import TaskProcessor
 from scheduler.wire.json_body import shorten
@@ -65,6 +67,8 @@ class RenderLoop:
         lane: Lane,
         *,
         processor: TaskProcessor,
+        messages: HeldMessages,
+        outages: Outages,
         held: HeldTasks,
         clock: Clock,
         metrics: Metrics,
@@ -77,6 +81,8 @@ class RenderLoop:
         self._lanes = lanes
         self._lease_s = lease_s
         self._processor = processor
+        self._messages = messages
+        self._outages = outages
         self._held = held
         self._clock = clock
         self._metrics = metrics
@@ -133,7 +139,7 @@ class RenderLoop:
         in time, by when its last renewal was sent, may be another's by now.
         """
         return (
-            self._processor.trouble is not None
+            self._outages.trouble is not None
             or self._held.longest_end_s() > SLOW_END_S
             or self._clock.monotonic() - following.renewed_s > self._lease_s
         )
@@ -326,7 +332,7 @@ class RenderLoop:
         )
         self._decline(f"the host is unhealthy: {why}")
         if not any(lane.is_healthy for lane in self._lanes):
-            self._processor.return_unstarted(older_than_s=0.0, reason="unhealthy")
+            self._messages.return_unstarted(older_than_s=0.0, reason="unhealthy")
 
     def _restart(self, why: str) -> None:
         if self._lane.engine.restart():

@@ -282,7 +282,7 @@ def test_it_is_insisted_upon_while_the_message_is_kept_and_no_work_is_begun(work
 
     def look() -> None:
         worker.keep()
-        seen.append((worker.processor.trouble, len(worker.queue.hidden), worker.one().state))
+        seen.append((worker.outages.trouble, len(worker.queue.hidden), worker.one().state))
 
     topic.fail_next(6, DOWN, on="publish")
     worker.send()
@@ -292,7 +292,7 @@ def test_it_is_insisted_upon_while_the_message_is_kept_and_no_work_is_begun(work
     assert seen == [(str(DOWN), 1, State.ANNOUNCING)] * 6
     assert sum(worker.stop.waits) > LEASE_S / 2
     worker.delete()
-    assert (worker.queue.bodies, worker.processor.trouble) == ([], None)
+    assert (worker.queue.bodies, worker.outages.trouble) == ([], None)
 
 
 def test_at_the_stop_it_is_given_up_and_the_next_worker_tells(worker, topic):

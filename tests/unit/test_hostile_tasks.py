@@ -43,7 +43,7 @@ def test_a_record_that_can_never_be_claimed_sends_its_message_to_a_person(worker
     worker.prepare()
     assert worker.held_ids == []
     assert "Item size" in worker.queue.refused[0][1].message
-    assert worker.processor.trouble is None
+    assert worker.outages.trouble is None
 
 
 def test_a_result_that_no_record_can_hold_fails_the_task_in_words(worker: Worker) -> None:

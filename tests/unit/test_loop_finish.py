@@ -75,16 +75,16 @@ def test_no_answer_is_kept_in_memory_while_the_next_is_waited_for(worker):
 def test_a_full_batch_is_not_waited_for_longer(worker):
     for n in range(DELETE_BATCH + 2):
         held = worker.take(f"t{n}")
-        worker.processor.delete(held)
+        worker.messages.delete(held)
     batch, is_end = worker.deletes._gather()
     assert (len(batch), is_end) == (DELETE_BATCH, False)
-    worker.processor.deletions.put(None)
+    worker.messages.deletions.put(None)
     assert [len(worker.deletes._gather()[0])] == [2]
 
 
 def test_the_end_of_the_queue_ends_the_batch_and_what_is_in_it_is_deleted(worker):
     for n in range(3):
-        worker.processor.delete(worker.take(f"t{n}"))
+        worker.messages.delete(worker.take(f"t{n}"))
     worker.delete()
     assert worker.queue.bodies == []
     assert worker.held_ids == []
@@ -92,7 +92,7 @@ def test_the_end_of_the_queue_ends_the_batch_and_what_is_in_it_is_deleted(worker
 
 def test_a_delivery_that_joins_during_the_delete_is_deleted_with_the_next_try(worker, clock):
     held = worker.take()
-    worker.processor.delete(held)
+    worker.messages.delete(held)
     delete = worker.queue.delete
 
     def late(receipts):
@@ -109,22 +109,22 @@ def test_a_delivery_that_joins_during_the_delete_is_deleted_with_the_next_try(wo
 
 def test_a_newer_receipt_of_the_same_message_is_used_for_the_next_try(worker, clock):
     held = worker.take()
-    worker.processor.delete(held)
+    worker.messages.delete(held)
     clock.advance(31.0)  # the visibility ran out, and the message is received again
     messages = worker.queue.receive(1, wait_s=0)
-    worker.stop.meanwhile = lambda: worker.processor.admit(messages)
+    worker.stop.meanwhile = lambda: worker.admission.admit(messages)
     worker.delete()
     assert worker.queue.deleted == ["message-0-1"]
     assert worker.held_ids == []
 
 
 def test_tries_are_counted_for_each_task_apart(worker):
-    loop = DeleteLoop(worker.processor, worker.stop)
+    loop = DeleteLoop(worker.messages, worker.outages, worker.stop)
     good, bad = worker.take("good"), worker.take("bad")
     worker.queue._lying["message-0-2"].receipt = "another's"
     for held in (good, bad):
-        worker.processor.delete(held)
-    worker.processor.deletions.put(None)
+        worker.messages.delete(held)
+    worker.messages.deletions.put(None)
     loop.run()
     assert worker.queue.deleted == ["message-0-1"]
     assert worker.held_ids == []
@@ -133,12 +133,12 @@ def test_tries_are_counted_for_each_task_apart(worker):
 
 
 def test_messages_that_cannot_be_deleted_let_no_more_in_until_they_can(worker):
-    worker.processor.delete(worker.take())
+    worker.messages.delete(worker.take())
     troubles: list[str | None] = []
-    worker.stop.meanwhile = lambda: troubles.append(worker.processor.trouble)
+    worker.stop.meanwhile = lambda: troubles.append(worker.outages.trouble)
     worker.queue.fail_next(4, Unavailable("sqs:DeleteMessage is denied"), on="delete")
     worker.delete()
     assert troubles == [None, None, *["sqs:DeleteMessage is denied"] * 2]
     assert worker.stop.waits == [1.0, 2.0, 4.0, 8.0]
-    assert worker.processor.trouble is None
+    assert worker.outages.trouble is None
     assert worker.queue.bodies == []

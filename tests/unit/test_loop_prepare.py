@@ -8,8 +8,7 @@ from worker_in_memory import Worker
 from scheduler.domain.errors import EngineDown, EngineLost, Rejected
 from scheduler.domain.pace import MOST_AHEAD
 from scheduler.held import State
-from scheduler.loops.prepare import ByteBudget
-from scheduler.task_processor import MAX_UNSTARTED_S
+from scheduler.loops.prepare import MAX_UNSTARTED_S, ByteBudget
 
 
 @pytest.fixture

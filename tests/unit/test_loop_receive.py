@@ -181,7 +181,7 @@ def test_nothing_is_received_while_this_hosts_clock_is_wrong(worker):
 
 def test_nothing_is_received_while_a_result_cannot_be_stored(worker):
     fill(worker, 3)
-    worker.processor._troubles["t9"] = "S3 does not answer"
+    worker.outages.set_trouble("t9", "S3 does not answer")
     worker.receive()
     assert worker.journal.calls == []
 

@@ -19,8 +19,8 @@ from scheduler.domain.errors import (
     Unavailable,
 )
 from scheduler.held import State
+from scheduler.loops.prepare import MAX_UNSTARTED_S
 from scheduler.loops.render import FATALS_IN_A_ROW, IDLE_PROBE_S, MAX_PROBE_S, SLOW_END_S
-from scheduler.task_processor import MAX_UNSTARTED_S
 
 OUT_OF_MEMORY = OutOfMemory("the GPU ran out of memory", engine="CUDA out of memory")
 
@@ -69,7 +69,7 @@ def test_nor_does_it_wait_for_a_next_request_that_cannot_be_sent(worker, clock, 
         worker.lane.set_ready(ready=False)
         worker.engine.is_up = False
     elif reason == "storing is in trouble":
-        worker.processor._troubles["other"] = "S3 does not answer"
+        worker.outages.set_trouble("other", "S3 does not answer")
     else:
         clock.advance(LEASE_S + 1)
     worker.render.cycle()
@@ -463,10 +463,10 @@ def test_time_in_which_the_engine_did_nothing_while_the_task_waited_is_starved(w
 
 def test_no_render_is_begun_while_results_cannot_be_stored(worker):
     worker.claimed()
-    worker.processor._troubles["other"] = "S3 does not answer"
+    worker.outages.set_trouble("other", "S3 does not answer")
     worker.render.cycle()
     assert worker.engine.posts == []
-    worker.processor._troubles.clear()
+    worker.outages.set_trouble("other", None)
     worker.render.cycle()
     assert worker.engine.posted == ["t1"]
 

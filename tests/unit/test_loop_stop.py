@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from worker_in_memory import Worker
 
 import scheduler.app
-from scheduler.app import Scheduler, _Threads
 from scheduler.domain.errors import EngineLost, Unavailable
 from scheduler.held import State
 from scheduler.stop import StopSignal
+from scheduler.threads import Threads, every
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def return_unstarted(worker: Worker) -> None:
     """What the main thread does first, and again between the joins."""
     while (held := worker.lane.withdraw()) is not None:
         worker.processor.return_claimed(held, reason="stop")
-    worker.processor.return_unstarted(older_than_s=0.0, reason="stop")
+    worker.messages.return_unstarted(older_than_s=0.0, reason="stop")
 
 
 def test_what_has_not_started_is_visible_at_once_and_unspent(worker):
@@ -198,7 +197,7 @@ def test_waiting_work_is_returned_once_even_if_a_loop_wants_it_at_the_same_time(
     picker.start()
     worker.stop.set(90.0)
     start.wait(10)
-    worker.processor.return_unstarted(older_than_s=0.0, reason="stop")
+    worker.messages.return_unstarted(older_than_s=0.0, reason="stop")
     picker.join(10)
     assert len(worker.queue.delays) + len(picked) == 30
     assert {held.state for held in picked} <= {State.PREPARING}
@@ -209,7 +208,7 @@ def test_waiting_work_is_returned_once_even_if_a_loop_wants_it_at_the_same_time(
 
 def test_a_loop_that_ends_by_an_error_is_reported_by_name(capsys):
     died: list[str] = []
-    threads = _Threads(died.append)
+    threads = Threads(died.append)
 
     def fail() -> None:
         raise ZeroDivisionError
@@ -233,9 +232,9 @@ def test_an_error_of_a_keeper_ends_the_process_and_one_of_the_onlookers_does_not
         turns.append(1)
         raise ZeroDivisionError
 
-    host: Any = SimpleNamespace(_keepers_stop=ThreeTurns())
+    stop: Any = ThreeTurns()
     with pytest.raises(ZeroDivisionError) if is_vital else contextlib.nullcontext():
-        Scheduler._every(host, 1.0, cycle, is_vital=is_vital)
+        every(1.0, cycle, stop=stop, is_vital=is_vital)
     assert len(turns) == (1 if is_vital else 3)
 
 
@@ -248,10 +247,10 @@ def test_no_pool_of_threads_whose_exit_would_wait_for_hung_uploads():
 
 def test_joins_are_bounded_and_the_threads_keep_nobody_from_exiting():
     release = threading.Event()
-    threads = _Threads(lambda _name: None)
+    threads = Threads(lambda _name: None)
     threads.start("store", lambda: release.wait(30))
     assert not threads.join("store", lambda: 0.0)
-    assert all(thread.daemon for thread in threads.groups["store"])
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("store-"))
     release.set()
     assert threads.join("store", lambda: 10.0)
     assert threads.join("none of this name", lambda: 0.0)

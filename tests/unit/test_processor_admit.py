@@ -7,9 +7,10 @@ import json
 import pytest
 from worker_in_memory import Worker, body_of
 
+from scheduler.admission import MOST_LACKING
 from scheduler.domain.errors import Rejected, Unavailable
 from scheduler.held import State
-from scheduler.task_processor import MISSING_RECORD_S, MOST_LACKING
+from scheduler.task_processor import MISSING_RECORD_S
 
 REFERENCE = json.dumps({"taskId": "old-1", "storage": "dynamodb"})
 REQUEST = json.dumps({"api": "/sdapi/v1/txt2img", "payload": {"prompt": "a cat", "steps": 4}})

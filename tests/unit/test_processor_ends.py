@@ -22,7 +22,7 @@ from scheduler.domain.errors import (
 )
 from scheduler.domain.task import Claim
 from scheduler.held import State
-from scheduler.task_processor import DELETE_ATTEMPTS
+from scheduler.held_messages import DELETE_ATTEMPTS
 
 OUT_OF_MEMORY = OutOfMemory("the GPU ran out of memory", engine="CUDA out of memory")
 
@@ -448,5 +448,5 @@ def test_a_claim_that_is_lost_while_dynamodb_is_asked_again_is_not_asked_for_eve
     worker.stop.meanwhile = lose
     worker.lane.take()
     with pytest.raises(LeaseLost):
-        worker.processor.insist(held, lambda: worker.processor._tasks.complete(held.claim, held.task, None))
+        worker.outages.insist(held, lambda: worker.processor._tasks.complete(held.claim, held.task, None))
     assert held.state is State.RUNNING

@@ -36,9 +36,9 @@ def test_a_finished_result_is_kept_nothing_new_is_rendered_and_then_everything_c
 
     def other_threads() -> None:
         """What the receiver, the engine and the keepers do while the storing thread tries again."""
-        if worker.processor.trouble is None or len(troubles) > 60:
+        if worker.outages.trouble is None or len(troubles) > 60:
             return
-        troubles.append(worker.processor.trouble)
+        troubles.append(worker.outages.trouble)
         worker.stop.meanwhile = lambda: None
         worker.receive()
         worker.render.cycle()
@@ -56,7 +56,7 @@ def test_a_finished_result_is_kept_nothing_new_is_rendered_and_then_everything_c
     assert worker.status("t0") == "completed"
     assert worker.engine.posted == ["t0"]
     assert clock.monotonic() - 1000.0 > 10 * LEASE_S
-    assert worker.processor.trouble is None
+    assert worker.outages.trouble is None
     worker.work(rounds=4)
     assert {worker.status(f"t{n}") for n in range(4)} == {"completed"}
     assert sorted(worker.engine.posted) == ["t0", "t1", "t2", "t3"]
@@ -178,12 +178,12 @@ def test_the_end_of_one_trouble_does_not_hide_another(worker):
 
     def meanwhile() -> None:
         if len(worker.stop.waits) == 1:
-            worker.processor.insist(second, lambda: worker.tasks.read(["b"]))
-            seen.append(worker.processor.trouble)
+            worker.outages.insist(second, lambda: worker.tasks.read(["b"]))
+            seen.append(worker.outages.trouble)
 
     worker.stop.meanwhile = meanwhile
     picture = worker.engine.generate(first.run, deadline_s=9.0).output().images[0]
-    worker.processor.insist(first, lambda: worker.images.put("key", picture))
+    worker.outages.insist(first, lambda: worker.images.put("key", picture))
     assert seen == ["S3 does not answer"]
-    assert worker.processor.trouble is None
+    assert worker.outages.trouble is None
     assert (first.state, first.why) == (State.READY, "")

@@ -122,7 +122,7 @@ def test_while_no_engine_is_up_nothing_that_came_is_given_away(worker):
     messages = worker.queue.receive(1, wait_s=0)
     for lane in worker.lanes:
         lane.set_ready(ready=False, why="starting")
-    worker.processor.admit(messages)
+    worker.admission.admit(messages)
     assert [one.task.task_id for one in worker.held.all()] == ["graph"]
 
 

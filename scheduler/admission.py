@@ -1,0 +1,173 @@
+"""From messages to held tasks: recognised, looked up, joined to what is held, put back, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from scheduler.domain.errors import Rejected, Transient, Unavailable
+from scheduler.domain.ports import Clock, Inputs, TaskStore
+from scheduler.domain.retry import FIRST_LACKING_S, backoff_s
+from scheduler.domain.routing import Routes
+from scheduler.domain.surprises import Surprises
+from scheduler.domain.task import Message, Task
+from scheduler.held import HeldTasks
+from scheduler.held_messages import HeldMessages
+from scheduler.stop import StopSignal
+from scheduler.task_processor import MISSING_RECORD_S, TaskProcessor
+from scheduler.wire import predecessor
+from scheduler.wire.claim_check import Pointer
+from scheduler.wire.recognise import recognise
+
+log = structlog.get_logger()
+
+MOST_LACKING = 45
+"""Deliveries of a task that no host here can run before it fails; at 50 SQS would take its message away unexplained."""
+
+
+class Admission:
+    """Decides what each message that was received becomes. Safe for threads."""
+
+    def __init__(
+        self,
+        *,
+        processor: TaskProcessor,
+        messages: HeldMessages,
+        held: HeldTasks,
+        tasks: TaskStore,
+        routes: Routes,
+        inputs: Inputs,
+        clock: Clock,
+        stop: StopSignal,
+        max_body_bytes: int,
+        is_up: Callable[[Task], bool] = lambda _: True,
+    ) -> None:
+        """`max_body_bytes` bounds a body that its message only points to; `is_up` tells whether a task's engine may
+        start it in a while.
+        """
+        self._processor = processor
+        self._messages = messages
+        self._held = held
+        self._tasks = tasks
+        self._routes = routes
+        self._inputs = inputs
+        self._clock = clock
+        self._stop = stop
+        self._max_body_bytes = max_body_bytes
+        self._is_up = is_up
+        self._surprises = Surprises()
+
+    def admit(self, messages: Sequence[Message]) -> None:
+        """Hold the tasks that the messages bring, join duplicates, refuse what cannot become a task.
+
+        Raises Unavailable when the records of references cannot be read; those messages were put back.
+        """
+        references: list[tuple[str, Message]] = []
+        refused: list[tuple[Message, Rejected]] = []
+        if self._stop.is_set():
+            self._messages.put_back(messages, 0.0, reason="stop")
+            return
+        for message in messages:
+            with self._admitting(message, refused):
+                found = self._recognise(message)
+                if isinstance(found, Task):
+                    self._take_in(found, message)
+                elif not self._held.join(found, message):
+                    references.append((found, message))
+        try:
+            if references:
+                self._admit_references(references, refused)
+        finally:
+            for message, why in refused:  # last, for what is held already is kept hidden meanwhile
+                self._messages.refuse(message, why)
+
+    def _recognise(self, message: Message) -> Task | str:
+        """Return what a body means, fetched first where the message only says where it lies."""
+        found = recognise(message.body)
+        if not isinstance(found, Pointer):
+            return found
+        data = self._inputs.read(found.address, field="body", max_bytes=self._max_body_bytes)
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            raise Rejected(f"{found.address} holds no text: {error}", field="body") from error
+        fetched = recognise(text, fetched_by=found)
+        if isinstance(fetched, Pointer):
+            raise TypeError("a pointer was recognised behind a pointer")
+        return fetched
+
+    @contextmanager
+    def _admitting(self, message: Message, refused: list[tuple[Message, Rejected]]) -> Iterator[None]:
+        """Stand around the admission of one message: whatever is wrong with it must not hold up those beside it."""
+        try:
+            yield
+        except Rejected as error:
+            refused.append((message, error))
+        except (Transient, Unavailable) as error:
+            log.warning("body_not_fetched", message_id=message.message_id, error=str(error))
+            if isinstance(error, Transient) and message.receive_count >= MOST_LACKING:
+                refused.append((message, Rejected(f"{error} ({message.receive_count} times)", field="body")))
+            else:
+                self._messages.put_back([message], backoff_s(message.receive_count), reason="body")
+        except Exception as error:
+            if self._surprises.add(message.message_id):
+                raise
+            error.add_note(f"while message {message.message_id} was admitted")
+            log.exception("cycle_failed")
+            self._messages.put_back([message], backoff_s(message.receive_count), reason="surprise")
+        else:
+            self._surprises.none()
+
+    def _admit_references(
+        self, references: Sequence[tuple[str, Message]], refused: list[tuple[Message, Rejected]]
+    ) -> None:
+        try:
+            records = self._tasks.read([task_id for task_id, _ in references])
+        except Unavailable:
+            for _, message in references:
+                self._messages.put_back([message], backoff_s(message.receive_count), reason="aws")
+            raise
+        for task_id, message in references:
+            record = records.get(task_id)
+            with self._admitting(message, refused):
+                if record is None:
+                    self._missing(task_id, message)
+                else:
+                    self._take_in(self._parse(task_id, record), message)
+
+    def _parse(self, task_id: str, record: Mapping[str, Any]) -> Task:
+        try:
+            return predecessor.parse_record(task_id, record)
+        except Rejected as error:
+            if "requestData" in record or "taskStatus" in record:  # else it is another format's, and none of ours
+                self._processor.close_bad_record(task_id, record, error)
+            raise
+
+    def _take_in(self, task: Task, message: Message) -> None:
+        kind = task.task_type.value
+        if self._routes.runtime(task) is None and message.receive_count < MOST_LACKING:
+            log.info("task_lacks_runtime", task_id=task.task_id, runtime=task.runtime, task_type=kind)
+        elif not self._is_up(task):
+            log.info("task_lacks_engine", task_id=task.task_id, runtime=task.runtime, task_type=kind)
+        else:
+            self._hold(task, message)
+            return
+        self._messages.put_back([message], backoff_s(message.receive_count, FIRST_LACKING_S), reason="runtime")
+
+    def _hold(self, task: Task, message: Message) -> None:
+        try:
+            self._held.take_in(task, replace(message, sns_id=task.sns_id))
+        except Rejected as error:
+            if self._held.is_settled(task):
+                raise
+            # Which of the two requests has the id, its record will tell when the one in hand is claimed.
+            self._messages.put_back([message], backoff_s(message.receive_count), reason=error.kind)
+
+    def _missing(self, task_id: str, message: Message) -> None:
+        if self._clock.now() - message.sent_at_s > MISSING_RECORD_S:
+            raise Rejected(f"there is no record of task {task_id} in the table", field="taskId")
+        self._messages.put_back([message], backoff_s(message.receive_count), reason="no-record")
