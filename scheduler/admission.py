@@ -160,7 +160,7 @@ class Admission:
 
     def _hold(self, task: Task, message: Message) -> None:
         try:
-            self._held.take_in(task, replace(message, sns_id=task.sns_id))
+            self._held.take_in(task, replace(message, sns_id=task.sns_id), self._routes.needs(task))
         except Rejected as error:
             if self._held.is_settled(task):
                 raise

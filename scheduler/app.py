@@ -28,7 +28,7 @@ from scheduler.domain.clock import SystemClock
 from scheduler.domain.destinations import Guard
 from scheduler.domain.errors import AccessDenied, ConfigError, Unavailable
 from scheduler.domain.keys import address
-from scheduler.domain.pace import MOST_AHEAD
+from scheduler.domain.pace import MOST_AHEAD, Pace
 from scheduler.domain.routing import Routes
 from scheduler.domain.skew import SkewBounds
 from scheduler.engines.build import build_engines
@@ -94,8 +94,16 @@ class Scheduler:
         self._held = HeldTasks(self._clock)
         self._skew = SkewBounds()
         self._routes = Routes(engines)
+        paces = {engine.runtimes: Pace() for engine in engines}
         self._lanes = [
-            Lane(engine, self._held, self._clock, is_for=partial(self._routes.leads_to, engine)) for engine in engines
+            Lane(
+                engine,
+                self._held,
+                self._clock,
+                pace=paces[engine.runtimes],
+                is_for=partial(self._routes.leads_to, engine),
+            )
+            for engine in engines
         ]
         self._intake = Intake()
         self._outages = Outages(stop=self._stop, metrics=self._metrics)

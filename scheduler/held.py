@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from scheduler.domain.errors import Rejected
-from scheduler.domain.pace import InHand, Pace, choose, work_size
+from scheduler.domain.pace import InHand, Needs, Pace, choose
 from scheduler.domain.ports import Clock, PreparedRun
 from scheduler.domain.service_times import ServiceTimes
 from scheduler.domain.task import Claim, Message, Progress, Task
@@ -37,6 +37,7 @@ CLAIMED = frozenset({State.PREPARING, State.READY, State.RUNNING, State.FINISHIN
 ENDED = frozenset({State.ANNOUNCING, State.DELETING})
 DEEPEN_S = 0.2
 """How long a task at most waits for others of the loaded checkpoint to come in before it makes the engine switch."""
+UNKNOWN_NEEDS = Needs()
 Title = Callable[[str | None], str | None]
 Choice = Callable[[Task], bool]
 LOOK_AHEAD = 64
@@ -140,7 +141,6 @@ class HeldTasks:
         self._tasks: dict[str, Held] = {}
         self.lock = threading.Lock()
         self.room, self.choice, self.offered = Topic(self.lock), Topic(self.lock), Topic(self.lock)
-        self.pace = Pace()
         self.times = ServiceTimes()
         self.tally = Tally()
         self._is_deepening = False
@@ -156,7 +156,7 @@ class HeldTasks:
             held.messages[message.message_id] = message
             return True
 
-    def take_in(self, task: Task, message: Message) -> Held:
+    def take_in(self, task: Task, message: Message, needs: Needs = UNKNOWN_NEEDS) -> Held:
         """Hold `task`, or join its message to the one held. Raises Rejected when the id means another request."""
         with self.lock:
             held = self._tasks.get(task.task_id)
@@ -170,8 +170,8 @@ class HeldTasks:
                     queue=message.queue,
                     sent_at_s=message.sent_at_s,
                     received_s=message.received_s,
-                    work=work_size(task.payload),
-                    wanted=wanted_checkpoint(task),
+                    work=needs.work,
+                    wanted=needs.checkpoint,
                     state=State.WAITING,
                     since_s=self._clock.monotonic(),
                     extended_s=message.received_s,
@@ -273,14 +273,19 @@ class HeldTasks:
         with self.lock:
             return list(held.messages.values())
 
-    def in_hand(self, title: Title, loaded: Iterable[str | None], is_for: Choice = lambda _: True) -> InHand:
-        """Return how much there is to render yet, for engines that have the titles `loaded` and run what `is_for` says."""
+    def in_hand(
+        self, pace: Pace, title: Title, loaded: Iterable[str | None], is_for: Choice = lambda _: True
+    ) -> InHand:
+        """Return how much there is to render yet, for engines of one kind.
+
+        They render at `pace`, call checkpoints by `title`, have the titles `loaded` and run what `is_for` says.
+        """
         with self.lock:
             now = self._clock.monotonic()
             seconds, waiting, unstarted, titles = 0.0, 0, 0, set(loaded) - {None}
             for held in filter(lambda held: is_for(held.task), self._tasks.values()):
                 if held.state in UNSTARTED or held.state is State.RUNNING:
-                    expected = self.pace.expected_s(held.work) or 0.0
+                    expected = pace.expected_s(held.work) or 0.0
                     done = now - held.since_s if held.state is State.RUNNING else 0.0
                     seconds += max(0.0, expected - done)
                     waiting += held.state is State.WAITING
@@ -312,10 +317,3 @@ def _description(held: Held, now: float) -> dict[str, Any]:
         "runs": claim.runs if claim else None,
         "progress": progress.percent if progress else None,
     }
-
-
-def wanted_checkpoint(task: Task) -> str | None:
-    """Return the checkpoint's name as the task gives it: the payload's own setting goes before the task's field."""
-    override = task.payload.get("override_settings")
-    named = override.get("sd_model_checkpoint") if isinstance(override, dict) else None
-    return named if isinstance(named, str) and named else task.checkpoint

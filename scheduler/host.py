@@ -369,19 +369,18 @@ class Host:
             received=tally.received,
             finished=tally.finished,
             busy_s=round(tally.busy_s, 1),
-            service_s=self._held.pace.mean_s,
             idle_s=round(now_s - self._empty_since_s, 1),
             deadline_s=self._settings.scheduler.task_deadline_s,
             waited_s=round(tally.waited_s, 1),
             ready_s=self._ready_s,
             settings_no=self._parts.watch.settings_no if self._parts else 0,
             leave_first=notices[0].detail if notices else "",
-            ends_at_s=self._leaving.deadline_s if self._leaving else None,
         )
 
     def _waiting_s(self, waiting: Sequence[Held]) -> float | None:
         """Return the GPU seconds that these take, by what their like took; None when that is not known of all."""
-        expected_s = [self._lanes[0].expected_s(held) for held in waiting]
+        lanes = [next((lane for lane in self._lanes if lane.is_for(held.task)), self._lanes[0]) for held in waiting]
+        expected_s = [lane.expected_s(held) for lane, held in zip(lanes, waiting, strict=True)]
         return None if None in expected_s else round(sum(filter(None, expected_s)), 1)
 
     def describe(self) -> dict[str, object]:

@@ -23,6 +23,7 @@ from fakes import (
 
 from scheduler.admission import Admission
 from scheduler.announcing import Announcer
+from scheduler.domain.pace import Pace
 from scheduler.domain.ports import PreparedRun
 from scheduler.domain.routing import Routes
 from scheduler.held import Held, HeldTasks, State, Topic
@@ -203,7 +204,11 @@ class Worker:
         self.budget = PatientBudget(memory_bytes, clock)
         routes = Routes(self.engines)
         self.inputs = FakeInputs()
-        self.lanes = [Lane(each, self.held, clock, is_for=partial(routes.leads_to, each)) for each in self.engines]
+        paces = {each.runtimes: Pace() for each in self.engines}
+        self.lanes = [
+            Lane(each, self.held, clock, pace=paces[each.runtimes], is_for=partial(routes.leads_to, each))
+            for each in self.engines
+        ]
         self.lane = self.lanes[0]
         for lane in self.lanes:
             lane.set_ready(ready=True)

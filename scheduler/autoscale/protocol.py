@@ -55,8 +55,6 @@ class Report:
     """Tasks received for the first time."""
     finished: int = 0
     busy_s: float = 0.0
-    service_s: float | None = None
-    """Mean GPU seconds of one task here; None before the first."""
     idle_s: float = 0.0
     """How long it has held nothing."""
     waited_s: float = 0.0
@@ -69,8 +67,6 @@ class Report:
     """Why it should be the first to go, such as a rebalance recommendation; empty when there is no reason."""
     deadline_s: float = 0.0
     """How long a task may run here."""
-    ends_at_s: float | None = None
-    """When EC2 will take the instance away, epoch seconds, if a notice has come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

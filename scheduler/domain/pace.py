@@ -26,6 +26,20 @@ MOST_UNSTARTED = 100
 """However short the tasks seem, no more than so many are held unstarted for an engine."""
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a task asks of its engine, read from the request alone: the checkpoint by whatever name, and its work."""
+
+    checkpoint: str | None = None
+    work: float = 1.0
+    """In step-megapixels; 1.0 where nothing tells."""
+
+
+def bounded_work(size: float) -> float:
+    """Return `size` within the bounds, 1.0 for what is none."""
+    return min(MAX_WORK, max(MIN_WORK, size)) if math.isfinite(size) and size > 0 else 1.0
+
+
 def work_size(payload: Mapping[str, Any]) -> float:
     """Return the size of a render in step-megapixels, 1.0 for what has no steps (extras) or makes no sense.
 
@@ -37,11 +51,13 @@ def work_size(payload: Mapping[str, Any]) -> float:
         size = float(payload.get("steps") or 50) * images * pixels / 1e6
     except (TypeError, ValueError, OverflowError):
         return 1.0
-    return min(MAX_WORK, max(MIN_WORK, size)) if math.isfinite(size) and size > 0 else 1.0
+    return bounded_work(size)
 
 
 class Pace:
-    """Seconds per unit of work and per task, as moving averages; not safe for threads, its owner locks it."""
+    """How engines of one kind render: seconds per unit of work and per task, as moving averages; and how long work takes
+    to come to them. Not safe for threads, its owner locks it.
+    """
 
     def __init__(self, weight: float = 0.2) -> None:
         self._weight = weight

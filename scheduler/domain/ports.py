@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from scheduler.domain.claiming import Refused
 from scheduler.domain.errors import Counts, Rejected
+from scheduler.domain.pace import Needs
 from scheduler.domain.task import Claim, EngineImage, Failure, Message, Progress, Result, StoredImage, Task
 
 
@@ -114,6 +115,9 @@ class Engine(Protocol):
 
     def can_run(self, task: Task) -> bool:
         """Tell whether it is of the kind that runs such tasks, whatever runtime they name."""
+
+    def needs(self, task: Task) -> Needs:
+        """Return which checkpoint and how much work a task asks for. Asks nobody and raises nothing, whatever it holds."""
 
     def probe(self) -> None:
         """Raise EngineDown unless the engine can take a request now; refresh what is known of its models."""

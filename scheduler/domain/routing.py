@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scheduler.domain.pace import Needs
 from scheduler.domain.ports import Engine
 from scheduler.domain.task import Task
 
@@ -25,6 +26,10 @@ class Routes:
             return task.runtime if task.runtime in self.runtimes else None
         able = next((engine for engine in self._engines if engine.can_run(task)), None)
         return min(able.runtimes) if able is not None else None
+
+    def needs(self, task: Task) -> Needs:
+        """Return what the task asks of the engine that it leads to."""
+        return next((one for one in self._engines if self.leads_to(one, task)), self._engines[0]).needs(task)
 
     def leads_to(self, engine: Engine, task: Task) -> bool:
         """Tell whether `engine` may run the task. What nobody serves is the first engine's, which refuses it."""

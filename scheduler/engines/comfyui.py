@@ -23,6 +23,7 @@ from scheduler.domain.errors import (
     Rejected,
     SchedulerError,
 )
+from scheduler.domain.pace import Needs
 from scheduler.domain.ports import Clock, Inputs, PreparedRun, Preview
 from scheduler.domain.task import Progress, Task, TaskType
 from scheduler.engine_http import AnswerTimedOut
@@ -103,6 +104,14 @@ class ComfyUiEngine:
         """See the port."""
         return task.task_type is TaskType.PIPELINE and task.api_path is None
 
+    def needs(self, task: Task) -> Needs:
+        """See the port."""
+        try:
+            graph = comfyui_graph.read(task.payload).graph
+        except Rejected:
+            return Needs()
+        return Needs(comfyui_graph.wanted(graph), comfyui_graph.work(graph))
+
     # what the engine is and has
 
     def probe(self) -> None:
@@ -158,7 +167,7 @@ class ComfyUiEngine:
                 path="/prompt",
                 body=b"",
                 image_count=None,
-                checkpoint=" + ".join(named) or None,
+                checkpoint=comfyui_graph.wanted(graph),
                 sampler=None,
                 estimate_bytes=max(_LEAST_ESTIMATE_BYTES, pixels * _BYTES_PER_PIXEL),
                 warnings=tuple(warnings),

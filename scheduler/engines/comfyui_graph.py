@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scheduler.domain.errors import Rejected
+from scheduler.domain.pace import bounded_work
 from scheduler.engines.seeds import pinned_seed
 from scheduler.wire.json_body import shorten
 
@@ -20,7 +21,7 @@ WANTING = {
     "RandomNoise": "noise_seed",
 }
 """Classes that cannot do without a seed, and which input it is."""
-_SIDES = ("width", "height")
+_SIZES = ("width", "height", "batch_size")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +127,17 @@ def checkpoints(graph: Graph) -> list[str]:
     return list(dict.fromkeys(name for name in named if isinstance(name, str) and name))
 
 
+def wanted(graph: Graph) -> str | None:
+    """Return what the engine will have loaded after the graph, by one name; None when it loads no checkpoint."""
+    return " + ".join(checkpoints(graph)) or None
+
+
+def work(graph: Graph) -> float:
+    """Return the size of a graph in step-megapixels: its steps, each on all that it begins with; 1.0 without either."""
+    steps = sum(_count(node["inputs"].get("steps")) for node in graph.values())
+    return bounded_work(steps * sum(_pixels(node) for node in graph.values()) / 1e6)
+
+
 def samplers(graph: Graph) -> list[str]:
     """Return the samplers that the graph names, each once."""
     named = (node["inputs"].get("sampler_name") for node in graph.values())
@@ -136,14 +148,13 @@ def bounded_pixels(graph: Graph, *, at: str, max_pixels: int) -> int:
     """Return the pixels of all that the graph begins with nothing but a size. Raises Rejected if they are too many."""
     total = 0
     for node_id, node in graph.items():
-        inputs = node["inputs"]
-        width, height = (_count(inputs.get(name)) for name in _SIDES)
-        if node["class_type"].startswith("Empty") and width and height:
-            count = _count(inputs.get("batch_size")) or 1
-            total += width * height * count
+        if pixels := _pixels(node):
+            inputs = node["inputs"]
+            width, height, count = (_count(inputs.get(name)) for name in _SIZES)
+            total += pixels
             if total > max_pixels:
                 raise Rejected(
-                    f"node {node_id} ({node['class_type']}) makes {width} x {height} pixels, {count} times; "
+                    f"node {node_id} ({node['class_type']}) makes {width} x {height} pixels, {count or 1} times; "
                     f"at most {max_pixels} (max_pixels) are rendered for one task",
                     field=f"{at}.{node_id}.inputs.width",
                 )
@@ -177,6 +188,12 @@ def _checked(graph: Any, at: str) -> Graph:
                     field=f"{where}.inputs.{name}",
                 )
     return graph
+
+
+def _pixels(node: Mapping[str, Any]) -> int:
+    """Return the pixels of what a node begins with nothing but a size; 0 for every other node."""
+    width, height, count = (_count(node["inputs"].get(name)) for name in _SIZES)
+    return width * height * (count or 1) if node["class_type"].startswith("Empty") else 0
 
 
 def _is_minus_one(value: Any) -> bool:

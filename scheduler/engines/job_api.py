@@ -24,6 +24,7 @@ from scheduler.domain.errors import (
     SchedulerError,
     Transient,
 )
+from scheduler.domain.pace import Needs
 from scheduler.domain.ports import Clock, Inputs, Output, PreparedRun, Preview
 from scheduler.domain.task import Progress, Task
 from scheduler.engine_http import NobodyListens, NoSuchRoute
@@ -98,6 +99,10 @@ class JobApiEngine:
     def can_run(self, task: Task) -> bool:
         """See the port."""
         return task.api_path is not None
+
+    def needs(self, task: Task) -> Needs:
+        """See the port. What a request of another API asks for, only that API knows."""
+        return Needs(task.checkpoint)
 
     # what the engine is and has
 

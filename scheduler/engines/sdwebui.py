@@ -23,8 +23,10 @@ from scheduler.domain.errors import (
     SchedulerError,
     Transient,
 )
+from scheduler.domain.pace import Needs
 from scheduler.domain.ports import Clock, Inputs, PreparedRun, Preview
 from scheduler.domain.task import Progress, Task, TaskType
+from scheduler.engines import sdwebui_payload
 from scheduler.engines.restart import RestartCommand
 from scheduler.engines.sdwebui_answer import SdWebUiAnswer
 from scheduler.engines.sdwebui_catalogue import Catalogue
@@ -87,6 +89,10 @@ class SdWebUiEngine:
     def can_run(self, task: Task) -> bool:
         """See the port."""
         return task.task_type is not TaskType.PIPELINE
+
+    def needs(self, task: Task) -> Needs:
+        """See the port."""
+        return sdwebui_payload.needs(task)
 
     # what the engine is and has
 

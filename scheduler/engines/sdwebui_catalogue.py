@@ -8,7 +8,7 @@ from scheduler.domain.errors import EngineDown, Rejected, Transient
 from scheduler.domain.ports import Clock
 from scheduler.domain.task import Task
 from scheduler.engines.sdwebui_names import Checkpoint, Checkpoints, Samplers
-from scheduler.held import wanted_checkpoint
+from scheduler.engines.sdwebui_payload import wanted_checkpoint
 from scheduler.sd_api_client import NoSuchRoute, SdApiClient
 from scheduler.wire.json_body import shorten
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from scheduler.domain.errors import Rejected
-from scheduler.domain.task import TaskType
+from scheduler.domain.pace import Needs, work_size
+from scheduler.domain.task import Task, TaskType
 from scheduler.engines.sdwebui_names import Samplers
 from scheduler.engines.seeds import pinned_seed
 from scheduler.pictures import BadImage, Inspected, from_base64, inspect
@@ -50,6 +51,18 @@ class Draft:
     def estimate_bytes(self, encoded: bytes) -> int:
         """Bound what the request and its answer take: four bytes a pixel in base64, and what surrounds them."""
         return len(encoded) + int(self.pixels * _BYTES_PER_PIXEL) + self.images * _BYTES_PER_IMAGE
+
+
+def wanted_checkpoint(task: Task) -> str | None:
+    """Return the checkpoint's name as the task gives it: the payload's own setting goes before the task's field."""
+    override = task.payload.get("override_settings")
+    named = override.get("sd_model_checkpoint") if isinstance(override, dict) else None
+    return named if isinstance(named, str) and named else task.checkpoint
+
+
+def needs(task: Task) -> Needs:
+    """Return what a task asks of the engine, whatever its payload holds."""
+    return Needs(wanted_checkpoint(task), work_size(task.payload))
 
 
 def draft(task_type: TaskType, payload: Mapping[str, Any], *, seed_key: str, max_pixels: int) -> Draft:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from scheduler.domain.pace import Pace
 from scheduler.domain.ports import Clock, Engine
 from scheduler.domain.task import Task
 from scheduler.held import Held, HeldTasks, State
@@ -23,10 +24,17 @@ class Lane:
     """
 
     def __init__(
-        self, engine: Engine, held: HeldTasks, clock: Clock, *, is_for: Callable[[Task], bool] = lambda _: True
+        self,
+        engine: Engine,
+        held: HeldTasks,
+        clock: Clock,
+        *,
+        pace: Pace,
+        is_for: Callable[[Task], bool] = lambda _: True,
     ) -> None:
-        """`is_for` tells which tasks the engine may run."""
+        """`is_for` tells which tasks the engine may run; `pace` is shared by engines of the same kind."""
         self.engine = engine
+        self.pace = pace
         self.is_for = is_for
         self._held = held
         self._clock = clock
@@ -56,7 +64,7 @@ class Lane:
         Whoever gets it calls `offer` or `leave`.
         """
         with self._held.lock:
-            if not self.is_ready or self._in_line >= self._held.pace.ahead():
+            if not self.is_ready or self._in_line >= self.pace.ahead():
                 return None
             self._in_line += 1
         held = self._held.pick(self.engine.title, self.title_after_line(), self.is_for)

@@ -137,7 +137,7 @@ class PrepareLoop:
         took_s = self._clock.monotonic() - started_s
         held.prepare_ms = round(took_s * 1000)
         with self._held.lock:
-            self._held.pace.learn_claim(took_s)
+            self._lane.pace.learn_claim(took_s)
         self._held.move(held, State.READY, "waiting for memory")  # its claim has to be renewed meanwhile
         while not self._budget.reserve(run.estimate_bytes, 0.5):
             if self._stop.is_set() or held.is_cancelled or held.is_lost:

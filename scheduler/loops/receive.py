@@ -130,7 +130,8 @@ class ReceiveLoop:
             self._admission.admit(messages)
             if self._last_full:
                 with self._held.lock:
-                    self._held.pace.learn_receive(self._clock.monotonic() - started_s)
+                    for pace in {id(lane.pace): lane.pace for lane in self._lanes}.values():
+                        pace.learn_receive(self._clock.monotonic() - started_s)
         except Unavailable as error:
             self._failed(error)
         else:
@@ -172,11 +173,11 @@ class ReceiveLoop:
 
         What comes may be for other engines beside them: of that no more is held than may wait for a checkpoint.
         """
-        title, is_for = lanes[0].engine.title, lanes[0].is_for
-        in_hand = self._held.in_hand(title, [lane.title_after_line() for lane in lanes], is_for)
-        others_waiting = self._held.in_hand(title, [], lambda task: not is_for(task)).waiting if others else 0
+        pace, title, is_for = lanes[0].pace, lanes[0].engine.title, lanes[0].is_for
+        in_hand = self._held.in_hand(pace, title, [lane.title_after_line() for lane in lanes], is_for)
+        others_waiting = self._held.in_hand(pace, title, [], lambda task: not is_for(task)).waiting if others else 0
         with self._held.lock:
-            mean_s, target_s = self._held.pace.mean_s, self._held.pace.target_s()
+            mean_s, target_s = pace.mean_s, pace.target_s()
         wanted = ask_for(
             in_hand,
             mean_s=mean_s,

@@ -248,7 +248,7 @@ class RenderLoop:
             self._metrics.queued_s.observe(held.queued_ms / 1000)
             self._metrics.generate_s.observe(seconds)
             with self._held.lock:
-                self._held.pace.learn(seconds, held.work, switched=switched)
+                self._lane.pace.learn(seconds, held.work, switched=switched)
                 if not switched:
                     title = self._lane.engine.title(held.wanted) or ""
                     self._held.times.learn(engine=name, checkpoint=title, work=held.work, seconds=seconds)

@@ -22,9 +22,7 @@ from scheduler.autoscale.state_table import DynamoFleetState
 from scheduler.domain.errors import Unavailable
 
 NOW_S = 1_900_000_000.25
-REPORT = Report(
-    running=1, waiting=2, waiting_s=12.5, received=9, finished=6, busy_s=61.25, service_s=None, ready_s=NOW_S
-)
+REPORT = Report(running=1, waiting=2, waiting_s=12.5, received=9, finished=6, busy_s=61.25, ready_s=NOW_S)
 SNAPSHOT = Snapshot(
     at_s=NOW_S,
     visible=7,

@@ -14,8 +14,10 @@ from PIL import Image
 from fakes.clock import FakeClock
 from fakes.faults import Faults
 from scheduler.domain.errors import DeadlineExceeded, EngineDown, Interrupted, Rejected
+from scheduler.domain.pace import Needs
 from scheduler.domain.ports import Output, PreparedRun, Preview
 from scheduler.domain.task import EngineImage, Progress, Task, TaskType
+from scheduler.engines import sdwebui_payload
 
 SEED_RANGE = 2**31
 PATIENCE_S = 30.0
@@ -92,6 +94,9 @@ class FakeEngine:
 
     def can_run(self, task: Task) -> bool:
         return task.task_type in self.task_types
+
+    def needs(self, task: Task) -> Needs:
+        return sdwebui_payload.needs(task)
 
     def probe(self) -> None:
         with self.faults.around("probe"):

@@ -24,6 +24,7 @@ from scheduler.domain.errors import (
     Rejected,
     Transient,
 )
+from scheduler.domain.pace import Needs
 from scheduler.domain.ports import InputImage
 from scheduler.domain.task import Task, TaskType
 from scheduler.engines.comfyui import ComfyUiEngine
@@ -206,6 +207,14 @@ def test_all_black_pictures_are_told(engine, standin):
     output = render(engine, sampled(side=256, seed=11))
     assert output.images[0].all_black
     assert "all black" in output.warnings[0]
+
+
+def test_what_a_graph_asks_for_is_what_is_loaded_after_it(engine):
+    needs = engine.needs(task(sampled(steps=3, batch=2, side=512)))
+    assert needs.work == pytest.approx(3 * 2 * 512 * 512 / 1e6)
+    engine.generate(engine.prepare(task(sampled()), seed_key="t:1"), deadline_s=60).output()
+    assert engine.title(needs.checkpoint) == engine.loaded() == CHECKPOINT
+    assert engine.needs(task({"nodes": []})) == Needs(), "what is no graph is refused when it is prepared"
 
 
 def test_a_checkpoint_named_beside_the_graph_is_told_to_mean_nothing(engine):

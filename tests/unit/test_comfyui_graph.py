@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.domain.errors import Rejected
+from scheduler.domain.pace import MAX_WORK, MIN_WORK
 from scheduler.engines.comfyui_batch import one_at_a_time, original
 from scheduler.engines.comfyui_golden import golden, provable
 from scheduler.engines.comfyui_graph import (
@@ -22,6 +23,8 @@ from scheduler.engines.comfyui_graph import (
     read,
     samplers,
     seed_of,
+    wanted,
+    work,
 )
 
 IDS = st.sampled_from(["1", "2", "3", "4", "5", "6"])
@@ -37,6 +40,11 @@ NODES = st.builds(
 )
 GRAPHS = st.dictionaries(IDS, NODES, min_size=1, max_size=6)
 """Graphs with links to nowhere, and circles, too."""
+
+
+@given(GRAPHS)
+def test_the_work_of_a_graph_is_known_whatever_it_holds(graph):
+    assert MIN_WORK <= work(graph) <= MAX_WORK
 
 
 # shape
@@ -158,6 +166,8 @@ def test_what_a_graph_loads_and_samples_with():
         "42": node("CheckpointLoaderSimple", ckpt_name=["1", 0]),
     }
     assert checkpoints(graph) == ["standin-dawn.safetensors", "b.ckpt"]
+    assert wanted(graph) == "standin-dawn.safetensors + b.ckpt"
+    assert wanted(flat()) is None
     assert samplers(graph) == ["euler"]
     assert provable(graph) == "standin-dawn.safetensors"
     assert provable(flat()) is None

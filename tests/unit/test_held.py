@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from scheduler.domain.errors import Rejected
+from scheduler.domain.pace import Pace
 from scheduler.domain.task import Claim, Message, Progress, Task, TaskType
-from scheduler.held import DEEPEN_S, LOOK_AHEAD, UNSTARTED, HeldTasks, State, wanted_checkpoint
+from scheduler.engines import sdwebui_payload
+from scheduler.held import DEEPEN_S, LOOK_AHEAD, UNSTARTED, HeldTasks, State
 
 NEVER_S = 3600.0
 """A wait that ends only by being woken."""
@@ -55,7 +57,11 @@ def delivery(
 
 
 def take_in(held_tasks: HeldTasks, task_id: str, **task: Any):
-    return held_tasks.take_in(task_of(task_id, **task), delivery(f"m-{task_id}", f"r-{task_id}"))
+    return hold(held_tasks, task_of(task_id, **task), delivery(f"m-{task_id}", f"r-{task_id}"))
+
+
+def hold(held_tasks: HeldTasks, task: Task, message: Message):
+    return held_tasks.take_in(task, message, sdwebui_payload.needs(task))
 
 
 def same(title: str | None) -> str | None:
@@ -75,7 +81,7 @@ def ended(thread: threading.Thread) -> bool:
 
 
 def test_a_task_taken_in_waits_for_an_engine(held_tasks):
-    held = held_tasks.take_in(task_of(steps=20, width=1000, height=1000), delivery(queue=1, received_s=990.0))
+    held = hold(held_tasks, task_of(steps=20, width=1000, height=1000), delivery(queue=1, received_s=990.0))
     assert (held.state, held.queue, held.received_s, held.work) == (State.WAITING, 1, 990.0, 20.0)
     assert held_tasks.all() == [held]
 
@@ -261,47 +267,29 @@ def test_threads_never_take_the_same_task_from_its_state(held_tasks):
 
 
 def test_while_more_comes_in_a_switch_waits_for_it_but_only_a_moment(held_tasks, clock):
-    other = held_tasks.take_in(task_of("a", checkpoint="x"), delivery(received_s=clock.monotonic()))
+    other = hold(held_tasks, task_of("a", checkpoint="x"), delivery(received_s=clock.monotonic()))
     held_tasks.deepening(is_so=True)
     assert held_tasks.pick(same, "y") is None
     assert other.state is State.WAITING
-    loaded = held_tasks.take_in(task_of("b", checkpoint="y"), delivery("m2", received_s=clock.monotonic()))
+    loaded = hold(held_tasks, task_of("b", checkpoint="y"), delivery("m2", received_s=clock.monotonic()))
     assert held_tasks.pick(same, "y") is loaded
     clock.advance(DEEPEN_S)
     assert held_tasks.pick(same, "y") is other
 
 
 def test_when_the_receive_is_over_the_switch_waits_no_longer(held_tasks, clock):
-    other = held_tasks.take_in(task_of("a", checkpoint="x"), delivery(received_s=clock.monotonic()))
+    other = hold(held_tasks, task_of("a", checkpoint="x"), delivery(received_s=clock.monotonic()))
     held_tasks.deepening(is_so=True)
     assert held_tasks.pick(same, "y") is None
     held_tasks.deepening(is_so=False)
     assert held_tasks.pick(same, "y") is other
 
 
-@pytest.mark.parametrize(
-    ("checkpoint", "override", "wanted"),
-    [
-        (None, None, None),
-        ("a", None, "a"),
-        ("a", {}, "a"),
-        ("a", {"sd_model_checkpoint": "b"}, "b"),
-        (None, {"sd_model_checkpoint": "b"}, "b"),
-        ("a", {"sd_model_checkpoint": ""}, "a"),
-        ("a", {"sd_model_checkpoint": None}, "a"),
-        ("a", {"sd_model_checkpoint": ["b"]}, "a"),
-        ("a", "b", "a"),
-    ],
-)
-def test_the_payloads_own_checkpoint_goes_before_the_tasks_field(checkpoint, override, wanted):
-    assert wanted_checkpoint(task_of(checkpoint=checkpoint, override_settings=override)) == wanted
-
-
 # work in hand
 
 
-def in_hand(held_tasks: HeldTasks, *loaded: str | None):
-    return held_tasks.in_hand(same, loaded or ["x"])
+def in_hand(held_tasks: HeldTasks, *loaded: str | None, pace: Pace | None = None):
+    return held_tasks.in_hand(pace or Pace(), same, loaded or ["x"])
 
 
 def test_nothing_in_hand(held_tasks):
@@ -310,26 +298,28 @@ def test_nothing_in_hand(held_tasks):
 
 
 def test_the_work_in_hand_is_what_is_not_rendered_yet(held_tasks, clock):
-    held_tasks.pace.learn(2.0, 1.0, switched=False)  # two seconds for a step-megapixel
+    pace = Pace()
+    pace.learn(2.0, 1.0, switched=False)  # two seconds for a step-megapixel
     for state in State:
         held = take_in(held_tasks, state.name, steps=3, width=1000, height=1000)
         held_tasks.move(held, state)
-    found = in_hand(held_tasks)
+    found = in_hand(held_tasks, pace=pace)
     assert found.seconds == pytest.approx(4 * 6.0)  # waiting, preparing, ready, running
     assert (found.waiting, found.unstarted) == (1, len(UNSTARTED)) == (1, 3)
     clock.advance(4.0)
-    assert in_hand(held_tasks).seconds == pytest.approx(4 * 6.0 - 4.0)  # the running one has come on
+    assert in_hand(held_tasks, pace=pace).seconds == pytest.approx(4 * 6.0 - 4.0)  # the running one has come on
     clock.advance(100.0)
-    assert in_hand(held_tasks).seconds == pytest.approx(3 * 6.0)  # late, but less than nothing is not left
+    assert in_hand(held_tasks, pace=pace).seconds == pytest.approx(3 * 6.0)  # late, but less than nothing is not left
 
 
 def test_a_task_that_has_just_begun_has_all_its_work_left(held_tasks, clock):
-    held_tasks.pace.learn(40.0, 1.0, switched=False)
+    pace = Pace()
+    pace.learn(40.0, 1.0, switched=False)
     held = take_in(held_tasks, "a", steps=1, width=1000, height=1000)
     held_tasks.move(held, State.READY)
     clock.advance(30.0)
     held_tasks.move(held, State.RUNNING)
-    assert in_hand(held_tasks).seconds == pytest.approx(40.0)
+    assert in_hand(held_tasks, pace=pace).seconds == pytest.approx(40.0)
 
 
 def test_before_the_first_render_tasks_are_counted_and_no_seconds(held_tasks):

@@ -138,8 +138,8 @@ def test_a_claim_is_renewed_while_its_task_waits_for_memory(clock):
     worker = Worker(clock, memory_bytes=1500)
     worker.claimed("first")
     worker.take("second")
-    worker.held.pace.learn(0.001, 1.0, switched=False)
-    worker.held.pace.learn_claim(1.0)  # so that two may be in line
+    worker.lane.pace.learn(0.001, 1.0, switched=False)
+    worker.lane.pace.learn_claim(1.0)  # so that two may be in line
     leases: list[float] = []
     turns = itertools.count()
 
@@ -159,8 +159,8 @@ def test_a_claim_is_renewed_while_its_task_waits_for_memory(clock):
 
 def test_a_claim_lost_while_its_task_waits_for_memory_is_not_rendered(clock):
     worker = Worker(clock, memory_bytes=1500)
-    worker.held.pace.learn(0.001, 1.0, switched=False)
-    worker.held.pace.learn_claim(1.0)
+    worker.lane.pace.learn(0.001, 1.0, switched=False)
+    worker.lane.pace.learn_claim(1.0)
     worker.claimed("first")
     worker.take("second")
 

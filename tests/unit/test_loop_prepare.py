@@ -52,12 +52,12 @@ def test_the_next_is_claimed_while_the_present_one_renders(worker):
 
 
 def test_where_claiming_is_slower_than_rendering_a_few_are_claimed_ahead(worker):
-    worker.held.pace.learn(0.02, 1.0, switched=False)
-    worker.held.pace.learn_claim(1.0)
+    worker.lane.pace.learn(0.02, 1.0, switched=False)
+    worker.lane.pace.learn_claim(1.0)
     fill(worker, 6)
     for _ in range(6):
         worker.prepare()
-    assert worker.held.pace.ahead() == MOST_AHEAD == 4
+    assert worker.lane.pace.ahead() == MOST_AHEAD == 4
     assert list(states(worker).values()).count(State.READY) == MOST_AHEAD
 
 
@@ -175,8 +175,8 @@ def test_it_comes_free_however_the_run_ends(clock, end):
 
 def test_a_task_waits_for_memory_and_says_so(clock):
     worker = Worker(clock, memory_bytes=1500)
-    worker.held.pace.learn(0.001, 1.0, switched=False)
-    worker.held.pace.learn_claim(1.0)
+    worker.lane.pace.learn(0.001, 1.0, switched=False)
+    worker.lane.pace.learn_claim(1.0)
     worker.claimed("first")
     worker.take("second")
     said: list[str] = []
@@ -196,8 +196,8 @@ def test_a_task_waits_for_memory_and_says_so(clock):
 
 def test_a_stop_while_it_waits_for_memory_gives_it_back_unspent(clock):
     worker = Worker(clock, memory_bytes=1500)
-    worker.held.pace.learn(0.001, 1.0, switched=False)
-    worker.held.pace.learn_claim(1.0)
+    worker.lane.pace.learn(0.001, 1.0, switched=False)
+    worker.lane.pace.learn_claim(1.0)
     worker.claimed("first")
     worker.take("second")
     worker.budget.meanwhile = lambda: worker.stop.set(90.0)

@@ -71,7 +71,7 @@ def test_work_is_taken_for_as_many_seconds_as_receiving_may_take_and_no_more(wor
 
 def test_a_long_task_that_runs_lets_others_have_the_rest(worker, clock):
     """What is held here is what an idle worker elsewhere cannot take."""
-    worker.held.pace.learn(60.0, 5.24288, switched=False)
+    worker.lane.pace.learn(60.0, 5.24288, switched=False)
     fill(worker, 10)
     worker.receive()
     worker.prepare()
@@ -92,7 +92,7 @@ def test_a_long_task_that_runs_lets_others_have_the_rest(worker, clock):
 
 def test_never_more_is_asked_for_than_one_poll_may_bring(clock):
     worker = Worker(clock, most=3)
-    worker.held.pace.learn(0.01, 5.24288, switched=False)
+    worker.lane.pace.learn(0.01, 5.24288, switched=False)
     counts = asked(worker)
     fill(worker, 20)
     worker.receive()
@@ -111,7 +111,7 @@ def test_two_engines_need_twice_as_much(clock):
 
 
 def test_mixed_work_from_a_deep_queue_is_taken_ten_deep_so_that_the_loaded_checkpoint_goes_first(worker):
-    worker.held.pace.learn(0.5, 5.24288, switched=False)
+    worker.lane.pace.learn(0.5, 5.24288, switched=False)
     for n in range(40):
         worker.send(f"t{n}", checkpoint="first" if n % 2 else "second")
     for _ in range(6):
@@ -128,7 +128,7 @@ def test_mixed_work_from_a_deep_queue_is_taken_ten_deep_so_that_the_loaded_check
 
 
 def test_the_window_is_for_mixed_work_only(worker):
-    worker.held.pace.learn(0.5, 5.24288, switched=False)
+    worker.lane.pace.learn(0.5, 5.24288, switched=False)
     fill(worker, 40)
     for _ in range(6):
         worker.receive()
@@ -136,7 +136,7 @@ def test_the_window_is_for_mixed_work_only(worker):
 
 
 def test_and_for_a_deep_queue_only(worker):
-    worker.held.pace.learn(0.5, 5.24288, switched=False)
+    worker.lane.pace.learn(0.5, 5.24288, switched=False)
     for n in range(3):
         worker.send(f"t{n}", checkpoint="first" if n % 2 else "second")
     counts = asked(worker)

@@ -124,8 +124,8 @@ def test_an_engine_that_refuses_the_post_keeps_the_task_and_spends_no_run(worker
 
 def test_the_task_that_could_not_be_posted_stays_first(worker):
     worker.claimed("first")
-    worker.held.pace.learn(0.001, 1.0, switched=False)
-    worker.held.pace.learn_claim(1.0)  # rendering is quicker than claiming: more than one is in line
+    worker.lane.pace.learn(0.001, 1.0, switched=False)
+    worker.lane.pace.learn_claim(1.0)  # rendering is quicker than claiming: more than one is in line
     worker.claimed("second")
     worker.engine.is_up = False
     worker.render.cycle()
@@ -321,8 +321,8 @@ def test_three_fatal_errors_and_a_golden_task_that_fails_make_the_host_unhealthy
 
 
 def test_what_was_claimed_for_a_sick_engine_goes_back_unspent(worker):
-    worker.held.pace.learn(0.001, 1.0, switched=False)
-    worker.held.pace.learn_claim(1.0)
+    worker.lane.pace.learn(0.001, 1.0, switched=False)
+    worker.lane.pace.learn_claim(1.0)
     worker.claimed("hangs")
     worker.claimed("next")
     worker.engine.fail_next(1, EngineHung("no answer"), on="generate")
@@ -442,12 +442,12 @@ def test_a_task_without_a_run_is_an_error_of_ours(worker):
 def test_a_render_that_switches_is_counted_as_one_and_does_not_teach_the_pace(worker):
     worker.claimed("plain", payload={"override_settings": {"sd_model_checkpoint": "first"}})
     worker.renders_until_settled()
-    assert worker.held.pace.mean_s == 1.0
+    assert worker.lane.pace.mean_s == 1.0
     worker.claimed("switching", payload={"override_settings": {"sd_model_checkpoint": "second"}})
     worker.engine.render_s = 30.0
     worker.renders_until_settled()
     assert worker.counted("checkpoint_switches_total", engine="engine-0") == 1
-    assert worker.held.pace.mean_s == 1.0
+    assert worker.lane.pace.mean_s == 1.0
 
 
 def test_time_in_which_the_engine_did_nothing_while_the_task_waited_is_starved(worker, clock):

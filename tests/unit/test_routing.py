@@ -9,6 +9,7 @@ from fakes import FakeAnswer, FakeClock, FakeEngine, FakeTaskStore
 from worker_in_memory import Worker, body_of
 
 from scheduler.domain.errors import Counts, Transient
+from scheduler.domain.pace import Needs, Pace
 from scheduler.domain.ports import PreparedRun
 from scheduler.domain.routing import Routes
 from scheduler.domain.task import Task, TaskType
@@ -71,6 +72,7 @@ def worker(clock: FakeClock) -> Worker:
     worker = Worker(clock, engines=2)
     worker.engines[0].runtimes, worker.engines[0].task_types = frozenset({"sdwebui"}), WEBUI
     worker.engines[1].runtimes, worker.engines[1].task_types = frozenset({"comfy"}), GRAPHS
+    worker.lanes[1].pace = Pace()
     return worker
 
 
@@ -124,6 +126,23 @@ def test_while_no_engine_is_up_nothing_that_came_is_given_away(worker):
         lane.set_ready(ready=False, why="starting")
     worker.admission.admit(messages)
     assert [one.task.task_id for one in worker.held.all()] == ["graph"]
+
+
+def test_what_a_task_asks_for_is_read_by_the_engine_it_leads_to(worker, monkeypatch):
+    monkeypatch.setattr(worker.engines[1], "needs", lambda task: Needs(task.payload["loads"], 7.0))
+    worker.send("graph", task_type="pipeline", payload={"loads": "xl"}, checkpoint="beside")
+    worker.send("picture", payload={"loads": "xl"}, checkpoint="beside")
+    worker.receive()
+    worker.receive()
+    assert (worker.one("graph").wanted, worker.one("graph").work) == ("xl", 7.0)
+    assert worker.one("picture").wanted == "beside"
+
+
+def test_how_long_pictures_take_says_nothing_of_graphs(worker):
+    worker.send("picture")
+    worker.work()
+    assert worker.lanes[0].pace.mean_s == 1.0
+    assert worker.lanes[1].pace.mean_s is None
 
 
 # bodies that lie elsewhere

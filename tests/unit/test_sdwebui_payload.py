@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scheduler.domain.errors import Rejected
-from scheduler.domain.task import TaskType
+from scheduler.domain.task import Task, TaskType
 from scheduler.engines.sdwebui_names import Samplers
-from scheduler.engines.sdwebui_payload import choose_sampler, draft, encode, one_at_a_time
+from scheduler.engines.sdwebui_payload import choose_sampler, draft, encode, one_at_a_time, wanted_checkpoint
 
 TXT, IMG, ONE, MANY = TaskType.TXT2IMG, TaskType.IMG2IMG, TaskType.EXTRA_SINGLE, TaskType.EXTRA_BATCH
 MAX_PIXELS = 1 << 20
@@ -356,3 +356,32 @@ def test_any_payload_is_either_encoded_or_refused(kind, payload):
     except Rejected:
         return
     assert result.estimate_bytes(body) < 16 * MAX_PIXELS + len(body) + result.images * 20_000
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "override", "wanted"),
+    [
+        (None, None, None),
+        ("a", None, "a"),
+        ("a", {}, "a"),
+        ("a", {"sd_model_checkpoint": "b"}, "b"),
+        (None, {"sd_model_checkpoint": "b"}, "b"),
+        ("a", {"sd_model_checkpoint": ""}, "a"),
+        ("a", {"sd_model_checkpoint": None}, "a"),
+        ("a", {"sd_model_checkpoint": ["b"]}, "a"),
+        ("a", "b", "a"),
+    ],
+)
+def test_the_payloads_own_checkpoint_goes_before_the_tasks_field(checkpoint, override, wanted):
+    assert (
+        wanted_checkpoint(
+            Task(
+                task_id="t1",
+                task_type=TaskType.TXT2IMG,
+                payload={"override_settings": override},
+                fingerprint="f",
+                checkpoint=checkpoint,
+            )
+        )
+        == wanted
+    )
