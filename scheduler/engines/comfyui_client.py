@@ -16,6 +16,9 @@ from scheduler.engine_http import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, EngineHttp,
 PROMPT_TIMEOUT_S = 60.0
 """How long the engine may take to check a graph: a custom node may read many files for that."""
 UPLOAD_TIMEOUT_S = 60.0
+_LONGEST_CLASS = 500
+_NO_SEGMENTS = frozenset({"", ".", ".."})
+"""What would not stay below the path that it is put after."""
 _SCHEMES = {"http": "ws", "https": "wss"}
 
 
@@ -64,7 +67,9 @@ class ComfyClient:
         return [name for name in answer if isinstance(name, str)] if isinstance(answer, list) else []
 
     def node_info(self, class_type: str) -> Mapping[str, Any]:
-        """Return what a node's class takes and gives; empty for an unknown class."""
+        """Return what a node's class takes and gives; empty for an unknown class, and for what cannot be one's name."""
+        if len(class_type) > _LONGEST_CLASS or class_type in _NO_SEGMENTS or not class_type.isprintable():
+            return {}
         try:
             answer = self._http.get_json(f"/object_info/{quote(class_type, safe='')}")
         except NoSuchRoute:

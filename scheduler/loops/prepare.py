@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import structlog
 
-from scheduler.domain.errors import EngineDown, Interrupted, SchedulerError
+from scheduler.domain.errors import Counts, EngineDown, Interrupted, SchedulerError, Transient
 from scheduler.domain.ports import Clock
 from scheduler.domain.surprises import Surprises
 from scheduler.held import DEEPEN_S, Held, HeldTasks, State
@@ -115,6 +115,16 @@ class PrepareLoop:
         self._surprises.none()
         return is_prepared
 
+    def _see_who_is_to_blame(self, held: Held, error: EngineDown) -> None:
+        """Wait for an engine that is away; one that answers otherwise must not wait for what it cannot do for a task."""
+        try:
+            self._lane.engine.probe()
+        except EngineDown:
+            self._lane.set_ready(ready=False, why=error.message)
+            self._processor.unclaim(held)
+        else:
+            self._processor.end(held, Transient(error.message, counts=Counts.TRY))
+
     def _prepare(self, held: Held) -> bool:
         """Claim and encode; False when the task went another way."""
         started_s = self._clock.monotonic()
@@ -128,8 +138,7 @@ class PrepareLoop:
             run = self._lane.engine.prepare(held.task, seed_key=f"{claim.task_id}:{claim.run_no}")
             held.run = run = replace(run, resume_job_id=claim.job_id) if claim.job_id else run
         except EngineDown as error:
-            self._lane.set_ready(ready=False, why=error.message)
-            self._processor.unclaim(held)
+            self._see_who_is_to_blame(held, error)
             return False
         except SchedulerError as error:
             self._processor.end(held, error)

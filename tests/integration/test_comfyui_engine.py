@@ -217,6 +217,12 @@ def test_what_a_graph_asks_for_is_what_is_loaded_after_it(engine):
     assert engine.needs(task({"nodes": []})) == Needs(), "what is no graph is refused when it is prepared"
 
 
+@pytest.mark.parametrize("name", ["..", ".", "../..", "x" * 70_000, "é" * 3000, "\n", "\x00", "?", "%2e%2e"])
+def test_a_class_that_cannot_be_asked_about_is_left_to_the_engine_to_refuse(engine, name):
+    graph = {"1": {"class_type": name, "inputs": {"url": "https://e.example/a.png"}}} | flat()
+    assert engine.prepare(task(graph), seed_key="t:1").uploads == ()
+
+
 def test_a_checkpoint_named_beside_the_graph_is_told_to_mean_nothing(engine):
     other = engine.prepare(task(sampled(), checkpoint="standin-dusk"), seed_key="t:1")
     same = engine.prepare(task(sampled(), checkpoint="standin-dawn"), seed_key="t:1")

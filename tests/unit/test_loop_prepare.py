@@ -114,6 +114,7 @@ def test_what_waits_for_ten_minutes_is_given_back_with_back_off(worker, clock):
 
 def test_an_engine_that_goes_away_before_the_post_costs_the_task_nothing(worker):
     worker.engine.fail_next(1, EngineDown("it must be asked and does not answer"), on="prepare")
+    worker.engine.fail_next(1, EngineDown("nobody listens"), on="probe")
     fill(worker, 1)
     worker.prepare()
     assert not worker.lane.is_ready
@@ -128,6 +129,29 @@ def test_an_engine_that_goes_away_before_the_post_costs_the_task_nothing(worker)
     worker.store()
     assert worker.status("t0") == "completed"
     assert worker.tasks.record("t0")["runs"] == 1
+
+
+def test_a_task_for_which_a_working_engine_has_no_answer_fails_in_the_end_and_holds_up_nobody(worker, clock):
+    prepare = worker.engine.prepare
+
+    def choosy(task, *, seed_key):
+        if task.task_id == "poison":
+            raise EngineDown("/object_info/x answered with something that is not JSON")
+        return prepare(task, seed_key=seed_key)
+
+    worker.engine.prepare = choosy
+    worker.send("poison")
+    for n in range(3):
+        worker.send(f"good-{n}")
+    worker.work(rounds=4)
+    assert [worker.status(f"good-{n}") for n in range(3)] == ["completed"] * 3
+    assert worker.lane.is_ready
+    until_s = clock.monotonic() + 3600
+    while worker.status("poison") == "pending" and clock.monotonic() < until_s:
+        clock.advance(10)
+        worker.work()
+    assert worker.status("poison") == "failed"
+    assert "/object_info/x" in worker.tasks.record("poison")["error"]["message"]
 
 
 def test_a_place_in_the_line_is_free_again_when_the_claim_was_refused(worker):
