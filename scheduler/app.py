@@ -67,8 +67,8 @@ STORE_THREADS = 6
 """Uploads beside each other: S3 answers in 50 to 100 ms, and the fastest engines finish 40 tasks a second."""
 ANNOUNCE_THREADS = 6
 """The same for announcements: up to three calls each, as long as an upload together."""
-WEBHOOK_THREADS = 4
-"""So that one receiver that keeps silent holds up a quarter of the others'."""
+WEBHOOK_THREADS = 8
+"""Four receivers that keep silent hold up nobody else: each gets two of them."""
 PREVIEW_PERIOD_S = 2.0
 PROGRESS_PERIOD_S = 2.0
 FACTS_PERIOD_S = 300.0

@@ -256,7 +256,7 @@ class Notify(Section):
     )
     webhook_secret: SigningSecret = Field(
         SecretStr(""),
-        description="What webhooks are signed with: whsec_ and base64, or text of at least 24 characters. When empty they "
+        description="What webhooks are signed with: whsec_ and 24 to 64 bytes in base64. When empty they "
         "are sent unsigned. It stays out of this file when given in the environment (SCHEDULER_NOTIFY_WEBHOOK_SECRET) "
         "or as ${VARIABLE}.",
     )

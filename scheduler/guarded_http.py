@@ -260,7 +260,10 @@ def _body(answer: HTTPResponse, address: str, max_bytes: int) -> bytes:
     told = answer.length
     if told is not None and told > max_bytes:
         raise BadAnswer(f"{shown(address)} has {told} bytes; {max_bytes} are the most")
-    body = answer.read(max_bytes + 1)
+    try:
+        body = answer.read(max_bytes + 1)
+    except (ValueError, OverflowError) as error:  # the standard library's client believes any size of a chunk
+        raise BadAnswer(f"{shown(address)} is sent in chunks of impossible sizes") from error
     if len(body) > max_bytes:
         raise BadAnswer(f"{shown(address)} has more than {max_bytes} bytes")
     if told is not None and len(body) < told:

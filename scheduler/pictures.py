@@ -90,8 +90,10 @@ def sniff(data: bytes) -> Kind | None:
     return BMP if data.startswith(b"BM") else None
 
 
-def inspect(data: bytes, *, max_pixels: int, thorough: bool) -> Inspected:
+def inspect(data: bytes, *, max_pixels: int, thorough: bool, all_frames: bool = False) -> Inspected:
     """Return what `data` is, having looked at its size before any pixel is decoded. Raises BadImage, TooManyPixels.
+
+    With `all_frames` the bound is for all frames together, as an engine may decode them.
 
     A PNG carries checksums, which are read through. Other formats carry none: `thorough` decodes them to find
     out whether they are whole.
@@ -105,6 +107,10 @@ def inspect(data: bytes, *, max_pixels: int, thorough: bool) -> Inspected:
     width, height = picture.size
     if width * height > max_pixels:
         raise TooManyPixels(f"{width} x {height} pixels, more than max_pixels ({max_pixels})")
+    with _translated(kind):
+        frames = getattr(picture, "n_frames", 1) if all_frames else 1
+    if frames * width * height > max_pixels:
+        raise TooManyPixels(f"{frames} frames of {width} x {height} pixels, more than max_pixels ({max_pixels})")
     with _translated(kind), picture:
         if kind is PNG:
             picture.verify()

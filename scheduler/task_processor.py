@@ -148,7 +148,7 @@ class TaskProcessor:
             self._tasks.renew(held.claim, lease_s=self._terms.lease_s, progress=held.progress, job_id=held.job_id)
         except LeaseLost:
             held.is_lost = True
-        except Unavailable as error:
+        except (Unavailable, Unstorable) as error:
             log.warning("job_not_noted", task_id=held.task.task_id, job_id=held.job_id, error=str(error))
 
     def _refused(self, held: Held, refused: Refused, message: Message) -> None:

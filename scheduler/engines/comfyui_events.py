@@ -17,6 +17,7 @@ _HEAD = struct.Struct(">II")
 _DAY_S = 86400
 _LEAST_SHARE = 0.02
 """Below this share of the work no time left is guessed."""
+_LONGEST_NAME = 60
 _ENDS = frozenset({"execution_success", "execution_error", "execution_interrupted"})
 
 
@@ -29,7 +30,10 @@ class Track:
         self.is_over = False
         self.preview: Preview | None = None
         self._weights = step_weights(graph)
-        self._names = {node_id: f"{node['class_type']} {node_id}" for node_id, node in graph.items()}
+        self._names = {  # for the record: the client chose both, at any length
+            node_id: f"{node['class_type'][:_LONGEST_NAME]} {node_id[:_LONGEST_NAME]}"
+            for node_id, node in graph.items()
+        }
         self._done: frozenset[str] = frozenset()  # replaced whole, for others read it
         self._node: str | None = None
         self._step = 0

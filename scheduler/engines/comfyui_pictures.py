@@ -12,6 +12,7 @@ from scheduler.domain.errors import Rejected
 from scheduler.domain.ports import InputImage, Inputs
 from scheduler.engines.comfyui_client import ComfyClient
 from scheduler.engines.comfyui_graph import Graph, with_input
+from scheduler.engines.ration import MOST_BYTES, Rationed
 from scheduler.pictures import BadImage, from_base64, inspect
 from scheduler.wire.json_body import shorten
 
@@ -49,8 +50,9 @@ class Pictures:
         naming the input, EngineDown, or what the fetching of inputs raises.
         """
         names = []
+        inputs = Rationed(self._inputs, MOST_BYTES) if self._inputs is not None else None
         for found in list(self._find(graph)):
-            image = self._picture(found, f"{at}.{found.node_id}.inputs.{found.name}")
+            image = self._picture(found, inputs, f"{at}.{found.node_id}.inputs.{found.name}")
             if found.is_text:
                 value = base64.b64encode(image.data).decode("ascii")
             else:
@@ -83,14 +85,14 @@ class Pictures:
             known = self._uploading[class_type] = frozenset(name for name, spec in specs.items() if _is_upload(spec))
         return known
 
-    def _picture(self, found: Found, field: str) -> InputImage:
+    def _picture(self, found: Found, inputs: Rationed | None, field: str) -> InputImage:
         if not found.value.lower().startswith(_INLINE):
-            if self._inputs is None:
+            if inputs is None:
                 raise Rejected(f"{field} is an address: images are not fetched here, send a data URI", field=field)
-            return self._inputs.image(found.value, field=field)
+            return inputs.image(found.value, field=field)
         try:
             data = from_base64(_INLINE + found.value[len(_INLINE) :])
-            seen = inspect(data, max_pixels=self._max_pixels, thorough=True)
+            seen = inspect(data, max_pixels=self._max_pixels, thorough=True, all_frames=True)
         except BadImage as error:
             raise Rejected(f"{field} is {shorten(found.value)}: it must be an image: {error}", field=field) from error
         return InputImage(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import structlog
 
-from scheduler.domain.errors import LeaseLost, Unavailable
+from scheduler.domain.errors import LeaseLost, Unavailable, Unstorable
 from scheduler.domain.ports import Clock, MessageQueue, TaskStore
 from scheduler.held import CLAIMED, ENDED, Held, HeldTasks, State
 from scheduler.loops.lane import Lane
@@ -99,7 +99,7 @@ class ClaimKeeper:
             # Its end, or its release, may have been written meanwhile; then there is nothing to lose.
             if held.state in CLAIMED and held.claim is claim:
                 held.is_lost = True
-        except Unavailable as error:
+        except (Unavailable, Unstorable) as error:  # one that is never taken is one task's: it must not end the others'
             self._metrics.aws_errors.inc()
             log.warning("renewal_failed", task_id=held.task.task_id, error=str(error))
         else:

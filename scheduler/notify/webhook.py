@@ -8,8 +8,10 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -28,6 +30,10 @@ TIMEOUT_S = 10.0
 MAX_BODY_BYTES = 256 * 1024
 MAX_WAITING_BYTES = 16 << 20
 """What may wait in memory; more is lost, for a receiver that is away must not cost a worker."""
+MAX_HOST_BYTES = 4 << 20
+"""The same for one host, which must not cost the others."""
+MOST_AT_ONCE = 2
+"""Tries at one host beside each other: one that hangs leaves the other threads alone."""
 _GONE = 410
 
 
@@ -39,8 +45,25 @@ class _Delivery:
     body: bytes
     tries: int = 0
 
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).netloc.rpartition("@")[2].lower()
+
     def again(self) -> _Delivery:
         return _Delivery(task_id=self.task_id, url=self.url, named=self.named, body=self.body, tries=self.tries + 1)
+
+
+@dataclass(slots=True)
+class _Host:
+    """What waits for one host, by when it is due, and how many threads are at it."""
+
+    waiting: list[tuple[float, int, _Delivery]] = field(default_factory=list)
+    waiting_bytes: int = 0
+    tried: int = 0
+
+    @property
+    def due_s(self) -> float:
+        return self.waiting[0][0] if self.waiting and self.tried < MOST_AT_ONCE else float("inf")
 
 
 class WebhookSender:
@@ -67,8 +90,7 @@ class WebhookSender:
         self._pauses_s = pauses_s
         self._timeout_s = timeout_s
         self._changed = threading.Condition()
-        self._waiting: list[tuple[float, int, _Delivery]] = []
-        self._waiting_bytes = 0
+        self._hosts: defaultdict[str, _Host] = defaultdict(_Host)
         self._numbers = itertools.count()
         self._until_s: float | None = None
 
@@ -83,7 +105,10 @@ class WebhookSender:
     def run(self) -> None:
         """Send until told to close, and then what is left once more."""
         while (delivery := self._next()) is not None:
-            self._try(delivery)
+            try:
+                self._try(delivery)
+            finally:
+                self._tried(delivery.host)
 
     def close(self, within_s: float) -> None:
         """Let what waits be tried a last time within `within_s`; what does not succeed is lost."""
@@ -92,12 +117,14 @@ class WebhookSender:
             self._changed.notify_all()
 
     def _wait(self, delivery: _Delivery, pause_s: float) -> bool:
+        size_bytes, due_s = len(delivery.body), self._clock.monotonic() + pause_s
         with self._changed:
-            if self._waiting_bytes + len(delivery.body) > MAX_WAITING_BYTES:
+            host = self._hosts[delivery.host]
+            all_bytes = sum(one.waiting_bytes for one in self._hosts.values())
+            if all_bytes + size_bytes > MAX_WAITING_BYTES or host.waiting_bytes + size_bytes > MAX_HOST_BYTES:
                 return False
-            self._waiting_bytes += len(delivery.body)
-            due_s = self._clock.monotonic() + pause_s
-            heapq.heappush(self._waiting, (due_s, next(self._numbers), delivery))
+            host.waiting_bytes += size_bytes
+            heapq.heappush(host.waiting, (due_s, next(self._numbers), delivery))
             self._changed.notify()
             return True
 
@@ -105,14 +132,25 @@ class WebhookSender:
         """Return what is due, waiting for it; None at the end."""
         with self._changed:
             while True:
+                host = min(self._hosts.values(), key=lambda one: one.due_s, default=None)
+                due_s = host.due_s if host is not None else float("inf")
                 now_s, is_closing = self._clock.monotonic(), self._until_s is not None
-                if self._waiting and (is_closing or self._waiting[0][0] <= now_s):
-                    _, _, delivery = heapq.heappop(self._waiting)
-                    self._waiting_bytes -= len(delivery.body)
+                if host is not None and (due_s <= now_s or (is_closing and due_s < float("inf"))):
+                    _, _, delivery = heapq.heappop(host.waiting)
+                    host.waiting_bytes -= len(delivery.body)
+                    host.tried += 1
                     return delivery
-                if is_closing:
+                if is_closing and not any(one.waiting for one in self._hosts.values()):
                     return None
-                self._changed.wait(self._waiting[0][0] - now_s if self._waiting else None)
+                self._changed.wait(None if due_s == float("inf") else due_s - now_s)
+
+    def _tried(self, name: str) -> None:
+        with self._changed:
+            host = self._hosts[name]
+            host.tried -= 1
+            if not host.tried and not host.waiting:
+                del self._hosts[name]
+            self._changed.notify_all()
 
     def _try(self, delivery: _Delivery) -> None:
         left_s = self._timeout_s

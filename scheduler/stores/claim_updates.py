@@ -93,7 +93,11 @@ class Claiming:
 
         The record keeps the messages of the runs before, for copies of them may still come.
         """
-        update = self._held().add(attempt=1, run_no=1).set(runs=1, created_at=int(self.message.sent_at_s))
+        update = self._held().add(attempt=1).set(runs=1, created_at=int(self.message.sent_at_s))
+        if "run_no" in record:
+            update.add(run_no=1)
+        else:  # cancelled before anybody claimed it, its end was told as that of run 1
+            update.set(run_no=2).when("attribute_not_exists({run_no})")
         update.set(fingerprint=self.task.fingerprint, job_type=self.task.job_type).remove(*LAST_TRY, *LAST_RUN)
         if not self.task.runtime:
             update.remove("runtime")

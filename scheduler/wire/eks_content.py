@@ -57,7 +57,7 @@ def request(kind: TaskType, content: Mapping[str, Any], *, field: str) -> tuple[
         body["override_settings"] = settings
     if scripts := {name: _script(name, value, field) for name, value in header.items() if name not in ROUTING}:
         body["alwayson_scripts"] = scripts
-    return body, optional_name(header.get("sd_model_checkpoint"), f"{field}.sd_model_checkpoint")
+    return body, optional_name(header.get("sd_model_checkpoint") or None, f"{field}.sd_model_checkpoint")
 
 
 def _links(value: object, field: str) -> list[str]:
@@ -71,7 +71,7 @@ def _links(value: object, field: str) -> list[str]:
 
 def _settings(given: object, header: Mapping[str, Any], field: str) -> dict[str, Any]:
     """Return the settings of the body with those of the header over them."""
-    vae = optional_name(header.get("sd_vae"), f"{field}.sd_vae")
+    vae = optional_name(header.get("sd_vae") or None, f"{field}.sd_vae")
     over = optional_mapping(header.get("override_settings"), f"{field}.override_settings", "of settings")
     beneath = field.replace("alwayson_scripts", "override_settings")
     return optional_mapping(given, beneath, "of settings") | ({"sd_vae": vae} if vae else {}) | over

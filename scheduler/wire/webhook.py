@@ -23,16 +23,14 @@ _PREFIX = "whsec_"
 
 
 def key_of(secret: str) -> bytes:
-    """Return the key that a secret stands for: ``whsec_`` and base64, or text that is the key itself.
+    """Return the key that a secret stands for: base64, with or without ``whsec_`` before it, as receivers read it too.
 
     Raises ValueError, saying what would be right.
     """
-    right = f"expected {_PREFIX} and {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes in base64, or {MIN_KEY_BYTES} characters or more"
-    if not secret.startswith(_PREFIX):
-        key = secret.encode()
-        if len(key) < MIN_KEY_BYTES:
-            raise ValueError(right)
-        return key
+    right = (
+        f"expected {_PREFIX} and {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes in base64, "
+        f"such as $(openssl rand -base64 32) makes"
+    )
     try:
         key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except (binascii.Error, ValueError):

@@ -88,7 +88,7 @@ class FakeTaskStore:
         now = self._clock.now()
         if reason is Refusal.REUSED:
             kept = {name: record[name] for name in (self._key_name, "attempt", "instance_id") if name in record}
-            kept["run_no"] = record.get("run_no", 0) + 1
+            kept["run_no"] = record.get("run_no", 1) + 1
             if "message_id" in record:
                 kept["earlier_messages"] = [record["message_id"], *record.get("earlier_messages", [])][:5]
             record.clear()

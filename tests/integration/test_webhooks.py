@@ -72,16 +72,19 @@ def receiver(*statuses: int) -> Iterator[Receiver]:
 
 
 class Sending:
-    """A sender with one thread, and what it counted and told."""
+    """A sender with its threads, and what it counted and told."""
 
-    def __init__(self, *, allow: tuple[str, ...] = ("127.0.0.1",), http: Any = None, **options: Any) -> None:
+    def __init__(
+        self, *, allow: tuple[str, ...] = ("127.0.0.1",), http: Any = None, threads: int = 1, **options: Any
+    ) -> None:
         self.metrics = Metrics()
         options = {"pauses_s": (0.01,) * 3, "timeout_s": 5.0, "key": key_of(SECRET)} | options
         self.sender = WebhookSender(
             http or GuardedHttp(Guard(allow)), clock=SystemClock(), metrics=self.metrics, **options
         )
-        self._thread = threading.Thread(target=self.sender.run, daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self.sender.run, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
 
     def send(self, url: str, body: bytes = BODY) -> None:
         self.sender.send(url, body, named="msg_1", task_id="t1")
@@ -92,8 +95,9 @@ class Sending:
 
     def close(self, within_s: float = 0.0) -> None:
         self.sender.close(within_s)
-        self._thread.join(10)
-        assert not self._thread.is_alive()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -193,6 +197,22 @@ def test_a_silent_receiver_keeps_nobody_waiting_who_sends():
         assert sending.counted("sent") == 0
         server.silent.set()
         until(lambda: sending.counted("sent") == 50)
+    sending.close()
+
+
+def test_receivers_that_hang_keep_no_other_waiting(monkeypatch, log):
+    monkeypatch.setattr(webhook, "MAX_HOST_BYTES", 40 * len(BODY))
+    sending = Sending(threads=4)
+    with receiver(200) as hanging, receiver(200) as good:
+        hanging.silent.clear()
+        for _ in range(50):
+            sending.send(hanging.url)
+        for _ in range(20):
+            sending.send(good.url)
+        until(lambda: len(good.came) == 20)
+        assert len(hanging.came) <= webhook.MOST_AT_ONCE
+        assert 50 - 40 - webhook.MOST_AT_ONCE <= sending.counted("lost") <= 10
+        hanging.silent.set()
     sending.close()
 
 

@@ -174,6 +174,7 @@ TOO_MUCH: dict[str, Reply] = {
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", b"400\r\n" + b"a" * 1024 + b"\r\n"
     ),
     "one chunk of all there is": chunked(itertools.chain([b"ffffffffffff\r\n"], itertools.repeat(b"a" * 8192))),
+    "a chunk of a negative size": chunked(iter([b"-5\r\nhello\r\n0\r\n\r\n"])),
     "endless chunk extension": chunked(itertools.chain([b"1;"], itertools.repeat(b"a" * 8192))),
     "endless trailers": chunked(itertools.chain([b"0\r\n"], itertools.repeat(b"X: a\r\n" * 1000))),
     "endless headers": endless("HTTP/1.1 200 OK\r\n", b"X: a\r\n" * 1000),
@@ -231,6 +232,16 @@ def png_of(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
     )
 
 
+def frames_of(fmt: str) -> bytes:
+    """A small file of so many small pictures that they are too many pixels, should an engine decode them all."""
+    side = 128
+    first, *rest = (Image.new("1", (side, side), n % 2) for n in range(MAX_PIXELS // side**2 + 1))
+    out = io.BytesIO()
+    compressed = {"compression": "group4"} if fmt == "TIFF" else {}
+    first.save(out, fmt, save_all=True, append_images=rest, **compressed)
+    return out.getvalue()
+
+
 NO_PICTURES = {
     "nothing": b"",
     "text": b"hello",
@@ -255,6 +266,10 @@ NO_PICTURES = {
     "bmp of too many pixels": b"BM"
     + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0),
     "bmp with a negative size": b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, -9, 9, 1, 24, 0, 0, 0, 0, 0, 0),
+    "gif of too many frames": frames_of("GIF"),
+    "tiff of too many frames": frames_of("TIFF"),
+    "webp of too many frames": frames_of("WEBP"),
+    "png of too many frames": frames_of("PNG"),
     "webp of nothing": b"RIFF\x04\0\0\0WEBP",
     "tiff that points to itself": b"II*\0\x08\0\0\0\x00\x00\x08\0\0\0",
     "avif of nothing": b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf",

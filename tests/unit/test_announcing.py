@@ -159,6 +159,22 @@ def test_a_task_cancelled_while_it_waited_is_told_when_its_message_comes(worker,
     assert "announced_at" in worker.tasks.record("t1")
 
 
+def test_the_next_run_of_an_id_that_was_cancelled_while_it_waited_has_an_object_of_its_own(worker, topic, clock):
+    worker.queue.send(eks_body())
+    worker.tasks.put_record(
+        {"task_id": "t1", "status": "cancelled", "format": "eks-v1alpha2", "finished_at": clock.now()}
+    )
+    worker.work()
+    clock.advance(60)
+    worker.queue.send(eks_body("sns-2"))
+    worker.work()
+    first, second = [message for message, _ in topic.published]
+    assert (first["result"], second["result"]) == (False, True)
+    told = json.loads(worker.images.data[second["output_url"].removeprefix("s3://pictures/")])
+    assert told["parameters"]["error_msg"] == ""
+    assert first["output_url"] != second["output_url"]
+
+
 def test_a_task_cancelled_while_it_rendered_is_told(worker, topic):
     worker.send(webhook="https://hooks.example.com/done")
     worker.receive()

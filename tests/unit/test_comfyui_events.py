@@ -4,7 +4,7 @@ import json
 import struct
 
 import pytest
-from comfy_client import sampled
+from comfy_client import node, sampled
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +56,16 @@ def test_nothing_is_told_before_the_beginning():
 def test_progress_weighs_nodes_by_their_steps(frames, percent, step, name):
     seen = track(START, *frames).progress(10.0)
     assert (seen.percent, seen.step, seen.node) == (percent, step, name)
+
+
+def test_the_name_of_a_node_is_short_enough_for_a_record():
+    node_id = "n" * 450_000
+    told = Track("p", {node_id: node("K" * 9000, steps=2)})
+    told.take(event("executing", node=node_id), 0.0)
+    seen = told.progress(1.0)
+    assert seen is not None
+    assert seen.node is not None
+    assert len(seen.node) < 150
 
 
 def test_the_time_left_is_guessed_from_the_time_spent():

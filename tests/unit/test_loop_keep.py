@@ -7,7 +7,7 @@ import itertools
 import pytest
 from worker_in_memory import LEASE_S, PERIOD_S, Worker
 
-from scheduler.domain.errors import Unavailable
+from scheduler.domain.errors import Unavailable, Unstorable
 from scheduler.domain.task import Progress
 from scheduler.held import State
 
@@ -204,7 +204,8 @@ def test_a_lease_is_counted_from_when_its_renewal_was_sent(worker, clock):
 def test_a_renewal_that_fails_leaves_the_old_lease_and_stops_no_work(worker, clock):
     held = worker.claimed()
     began_s = held.renewed_s
-    worker.tasks.fail_next(2, Unavailable("throttled"), on="renew")
+    worker.tasks.fail_next(1, Unavailable("throttled"), on="renew")
+    worker.tasks.fail_next(1, Unstorable("the record is too large"), on="renew")
     keep_for(worker, 2 * PERIOD_S)
     assert (held.renewed_s, held.is_lost) == (began_s, False)
     keep_for(worker, PERIOD_S)

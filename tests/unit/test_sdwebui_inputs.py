@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.domain.errors import Rejected
+from scheduler.engines import sdwebui_inputs
 from scheduler.engines.sdwebui_inputs import with_pictures
 
 URL = "https://pictures.example/cat.png"
@@ -45,6 +46,10 @@ def encoded(inputs: FakeInputs, address: str) -> str:
             {"alwayson_scripts": {"ControlNet": {"args": [{"image": {"image": URL, "mask": None}}]}}},
             "payload.alwayson_scripts.ControlNet.args.0.image.image",
         ),
+        (
+            {"alwayson_scripts": {"ControlNet": {"args": [{"multi_inputs_gallery": [URL], "prompts": [URL]}]}}},
+            "payload.alwayson_scripts.ControlNet.args.0.multi_inputs_gallery.0",
+        ),
         ({"alwayson_scripts": {"reactor": {"args": [URL, True, "0"]}}}, "payload.alwayson_scripts.reactor.args.0"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -52,7 +57,7 @@ def encoded(inputs: FakeInputs, address: str) -> str:
 def test_an_address_where_a_picture_belongs_becomes_the_picture(inputs, payload, field):
     made = with_pictures(payload, inputs)
     assert inputs.asked == [(URL, field)]
-    assert URL not in str(made)
+    assert str(made).count(URL) == str(payload).count(URL) - 1
     assert encoded(inputs, URL) in str(made)
 
 
@@ -61,6 +66,8 @@ def test_an_address_where_a_picture_belongs_becomes_the_picture(inputs, payload,
     [
         {"prompt": URL, "negative_prompt": S3},
         {"alwayson_scripts": {"ADetailer": {"args": [True, {"ad_model": "face.pt", "ad_prompt": URL}]}}},
+        {"alwayson_scripts": {"ADetailer": {"args": [{"ad_prompts": [URL], "image_prompt": URL, "mask_text": URL}]}}},
+        {"alwayson_scripts": {"script": {"args": [True, "http://www in neon letters, a street"]}}},
         {"alwayson_scripts": {"AnimateDiff": {"args": [{"model": "mm.ckpt", "video_length": 16}]}}},
         {"alwayson_scripts": {"odd": ["no args"], "odder": {"else": URL}}},
         {"init_images": ["data:image/png;base64,aGk=", "aGk="], "mask": None},
@@ -70,6 +77,15 @@ def test_an_address_where_a_picture_belongs_becomes_the_picture(inputs, payload,
 def test_what_is_no_picture_passes_untouched(inputs, payload):
     assert with_pictures(payload, inputs) == payload
     assert inputs.asked == []
+
+
+def test_a_picture_named_many_times_is_bounded_by_what_comes_of_it(inputs, monkeypatch):
+    size_bytes = len(inputs.images[URL])
+    monkeypatch.setattr(sdwebui_inputs, "MOST_BYTES", 3 * size_bytes)
+    assert len(with_pictures({"init_images": [URL] * 3}, inputs)["init_images"]) == 3
+    with pytest.raises(Rejected, match=f"more than {3 * size_bytes} bytes") as caught:
+        with_pictures({"init_images": [URL] * 3, "mask": URL}, inputs)
+    assert caught.value.field == "payload.init_images.2"
 
 
 def test_several_pictures_are_each_put_in_their_place(inputs):

@@ -37,11 +37,14 @@ def test_a_receiver_that_has_the_secret_can_verify(key, sent, at):
     assert base64.b64decode(told["webhook-signature"].removeprefix("v1,")) == expected
 
 
-def test_text_is_a_key_as_it_is():
-    assert key_of("a secret of plain words, 24+") == b"a secret of plain words, 24+"
+def test_a_secret_without_its_prefix_is_the_same_key_as_receivers_take_it_for():
+    assert key_of(SECRET.removeprefix("whsec_")) == key_of(SECRET)
 
 
-@pytest.mark.parametrize("secret", ["short", "whsec_", "whsec_MfKQ9r8GKYqrTwjU", "whsec_%%%", "whsec_" + "A" * 128])
+@pytest.mark.parametrize(
+    "secret",
+    ["short", "a secret of plain words, 24+", "whsec_", "whsec_MfKQ9r8GKYqrTwjU", "whsec_%%%", "whsec_" + "A" * 128],
+)
 def test_what_is_no_key_is_told_without_showing_it(secret):
     with pytest.raises(ValueError, match="expected whsec_ and 24 to 64 bytes in base64") as caught:
         key_of(secret)
