@@ -28,7 +28,7 @@ from scheduler.domain.clock import SystemClock
 from scheduler.domain.destinations import Guard
 from scheduler.domain.errors import AccessDenied, ConfigError, Unavailable
 from scheduler.domain.keys import address
-from scheduler.domain.pace import MOST_AHEAD, Pace
+from scheduler.domain.pace import MOST_IN_LINE, Pace
 from scheduler.domain.routing import Routes
 from scheduler.domain.skew import SkewBounds
 from scheduler.engines.build import build_engines
@@ -195,7 +195,7 @@ class Scheduler:
     def _await_aws(self) -> tuple[Clients, list[SqsQueue], str] | None:
         """Return clients, queues and the name of the table's key, however long AWS takes; None when told to stop."""
         aws, scheduler = self._settings.aws, self._settings.scheduler
-        threads = STORE_THREADS + ANNOUNCE_THREADS + MOST_AHEAD * len(self._lanes) + len(aws.sqs_queue_url) + 4
+        threads = STORE_THREADS + ANNOUNCE_THREADS + MOST_IN_LINE * len(self._lanes) + len(aws.sqs_queue_url) + 4
         pause_s = 1.0
         while True:
             try:
@@ -405,7 +405,7 @@ class Scheduler:
         )
         self._threads.start("decode", DecodeLoop(render.outcomes, self._finished).run)
         self._threads.start("engine", render.run)
-        for _ in range(MOST_AHEAD):
+        for _ in range(MOST_IN_LINE):
             self._threads.start("prepare", prepare.run)
 
     def _start_receiving(self, queues: Sequence[SqsQueue], admission: Admission) -> None:

@@ -92,7 +92,7 @@ class Pictures:
             return inputs.image(found.value, field=field)
         try:
             data = from_base64(_INLINE + found.value[len(_INLINE) :])
-            seen = inspect(data, max_pixels=self._max_pixels, thorough=True, all_frames=True)
+            seen = inspect(data, max_pixels=self._max_pixels, thorough=True, is_input=True)
         except BadImage as error:
             raise Rejected(f"{field} is {shorten(found.value)}: it must be an image: {error}", field=field) from error
         return InputImage(
