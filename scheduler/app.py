@@ -18,7 +18,7 @@ from types import FrameType
 
 import structlog
 
-from scheduler.admission import Admission
+from scheduler.admission import Admission, Limits
 from scheduler.announcing import Announcer
 from scheduler.aws.addresses import topic_region
 from scheduler.aws.clients import Clients, build
@@ -240,11 +240,16 @@ class Scheduler:
         tasks = self._task_store(clients, key_name)
         announcer = self._announcer(clients, tasks)
         messages = HeldMessages(queues, held=self._held, clock=self._clock, metrics=self._metrics, stop=self._stop)
-        processor = self._task_processor(clients, messages, tasks, announcer)
+        previews = PreviewLoop(
+            self._lanes,
+            S3ImageStore(clients.s3, self._settings.aws.s3_bucket),
+            default_prefix=self._settings.scheduler.default_prefix,
+        )
+        processor = self._task_processor(clients, messages, tasks, announcer, previews)
         budget = ByteBudget(self._settings.scheduler.memory_mb * 1024 * 1024)
         self._shutdown = self._way_back(messages, processor)
         self._start_keepers(queues, tasks)
-        self._start_onlookers(clients)
+        self._start_onlookers(clients, previews)
         self._start_finishing(announcer, messages, processor, budget)
         for lane in self._lanes:
             self._start_engine(lane, messages, processor, budget)
@@ -291,7 +296,12 @@ class Scheduler:
         )
 
     def _task_processor(
-        self, clients: Clients, messages: HeldMessages, tasks: DynamoTaskStore, announcer: Announcer
+        self,
+        clients: Clients,
+        messages: HeldMessages,
+        tasks: DynamoTaskStore,
+        announcer: Announcer,
+        previews: PreviewLoop,
     ) -> TaskProcessor:
         scheduler = self._settings.scheduler
         return TaskProcessor(
@@ -311,6 +321,7 @@ class Scheduler:
             stop=self._stop,
             cost=self._host.cost_usd,
             announces=announcer.wants,
+            hide_preview=previews.hide,
         )
 
     def _admission(self, messages: HeldMessages, processor: TaskProcessor, tasks: DynamoTaskStore) -> Admission:
@@ -323,7 +334,10 @@ class Scheduler:
             inputs=self._inputs,
             clock=self._clock,
             stop=self._stop,
-            max_body_bytes=self._settings.inputs.max_bytes,
+            limits=Limits(
+                body_bytes=self._settings.inputs.max_bytes,
+                held_bytes=self._settings.scheduler.memory_mb * 1024 * 1024,
+            ),
             is_up=partial(is_served, self._lanes),
         )
 
@@ -354,19 +368,17 @@ class Scheduler:
             cycle = partial(keeper.cycle, due_after_s=period_s / 2)
             self._threads.start("keep", partial(every, period_s, cycle, stop=self._keepers_stop))
 
-    def _start_onlookers(self, clients: Clients) -> None:
+    def _start_onlookers(self, clients: Clients, previews: PreviewLoop) -> None:
         """Start what only looks on, and whose errors therefore cost nothing."""
         progress = ProgressLoop(self._lanes)
         self._start_looking("progress", PROGRESS_PERIOD_S, progress.cycle)
-        self._threads.start("preview", partial(self._show_previews, clients))
+        self._threads.start("preview", partial(self._show, previews))
         self._start_looking("facts", FACTS_PERIOD_S, partial(self._look_again, clients))
 
     def _start_looking(self, name: str, period_s: float, cycle: Callable[[], None]) -> None:
         self._threads.start(name, partial(every, period_s, cycle, stop=self._keepers_stop, is_vital=False))
 
-    def _show_previews(self, clients: Clients) -> None:
-        store = S3ImageStore(clients.s3, self._settings.aws.s3_bucket)
-        previews = PreviewLoop(self._lanes, store, default_prefix=self._settings.scheduler.default_prefix)
+    def _show(self, previews: PreviewLoop) -> None:
         every(PREVIEW_PERIOD_S, previews.cycle, stop=self._keepers_stop, is_vital=False)
         previews.clear()
 

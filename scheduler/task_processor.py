@@ -72,11 +72,12 @@ class TaskProcessor:
         clock: Clock,
         metrics: Metrics,
         stop: StopSignal,
-        cost: Callable[[float], Decimal | None] = lambda _: None,
-        announces: Callable[[Task], bool] = lambda _: False,
+        cost: Callable[[float], Decimal | None],
+        announces: Callable[[Task], bool],
+        hide_preview: Callable[[Task], None],
     ) -> None:
         """`cost` gives what so many seconds of an engine cost in US dollars, None where no price is known; `announces`
-        tells whether anybody is told of a task's end.
+        tells whether anybody is told of a task's end; `hide_preview` takes away what a worker that died has shown.
         """
         self._terms = terms
         self._cost = cost
@@ -87,6 +88,7 @@ class TaskProcessor:
         self._images = images
         self._routes = routes
         self._announces = announces
+        self._hide_preview = hide_preview
         self._clock = clock
         self._metrics = metrics
         self._stop = stop
@@ -345,6 +347,8 @@ class TaskProcessor:
         `finished_at`) is when it failed, if it did: a message sent after that asks for another run, and goes back instead.
         """
         held.failed_at_s = failed_at_s
+        if held.task.preview and (held.claim is None or held.claim.attempt > 1):
+            self._hide_preview(held.task)
         if end is None or not self._announces(held.task):
             self._messages.delete(held)
             return
