@@ -7,7 +7,7 @@ release, then the message. It knows no AWS and no HTTP; the loops call it, each 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
@@ -43,6 +43,8 @@ log = structlog.get_logger()
 
 MISSING_RECORD_S = 300.0
 """A reference whose record is absent may just be early; after this long it is refused."""
+MOST_WARNINGS = 10
+MOST_WARNING_CHARS = 500
 MANY_IMAGES = 100
 """With fewer it is not their list that makes a record too large."""
 
@@ -228,7 +230,7 @@ class TaskProcessor:
                 ),
                 checkpoint=output.checkpoint,
                 sampler=output.sampler,
-                warnings=output.warnings,
+                warnings=_few(output.warnings),
                 result_s3_uri=next(iter(output.result_uris), None),
                 gpu_cost_usd=self._cost(held.generate_ms / 1000),
             )
@@ -394,6 +396,13 @@ def _untold(task: Task, record: Mapping[str, Any], message: Message) -> End | No
 
 def _failed_at_s(record: Mapping[str, Any]) -> float | None:
     return float(record.get("finished_at", 0)) if record.get("status") == "failed" else None
+
+
+def _few(warnings: Sequence[str]) -> tuple[str, ...]:
+    """Return what a record can hold of warnings, of which each of thousands of pictures may have one."""
+    kept = tuple(warning[:MOST_WARNING_CHARS] for warning in warnings[:MOST_WARNINGS])
+    left = len(warnings) - len(kept)
+    return (*kept, f"and {left} more") if left else kept
 
 
 def _timing_fields(timings: Timings) -> dict[str, object]:
