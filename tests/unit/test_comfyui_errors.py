@@ -66,7 +66,7 @@ REFUSED = [
     ),
     (500, b"500 Internal Server Error\n\nServer got itself in trouble", Transient, None, "in trouble"),
     (404, b"404: Not Found", EngineDown, None, "404"),
-    (401, b"", EngineDown, None, "api_auth"),
+    (401, b"", EngineDown, None, "401"),
     (403, b"", EngineDown, None, "403"),
     (504, b"", EngineLost, None, "504"),
 ]

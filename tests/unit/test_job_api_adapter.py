@@ -21,7 +21,7 @@ def http():
 
 @pytest.fixture
 def engine():
-    return JobApiEngine("jobs", JobApiClient(URL), clock=FakeClock(), inputs=AnyInputs())
+    return JobApiEngine("jobs", JobApiClient(URL), clock=FakeClock(), inputs=AnyInputs(), runtimes=frozenset({"jobs"}))
 
 
 def run(job_id=None):
