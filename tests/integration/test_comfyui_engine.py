@@ -285,8 +285,8 @@ def test_pictures_that_cannot_be_had_are_refused_by_the_inputs_name(standin, val
     assert caught.value.field == "payload.prompt.1.inputs.image"
 
 
-def test_without_a_fetcher_addresses_are_refused(engine):
-    with pytest.raises(Rejected, match="not fetched here") as caught:
+def test_a_graph_that_stands_alone_is_named_as_such(engine):
+    with pytest.raises(Rejected, match="may not be gone to") as caught:
         engine.prepare(task(loading("https://pictures.example/red.png")), seed_key="t:1")
     assert caught.value.field == "payload.1.inputs.image"
 
