@@ -64,7 +64,7 @@ class ComfyUiEngine:
         inputs: Inputs,
         runtimes: frozenset[str],
         client_id: str,
-        restart_command: Sequence[str] = (),
+        restart_command: Sequence[str],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.name = name

@@ -72,7 +72,7 @@ class JobApiEngine:
         clock: Clock,
         inputs: Inputs,
         runtimes: frozenset[str],
-        restart_command: Sequence[str] = (),
+        restart_command: Sequence[str],
         dice: random.Random | None = None,
         wait: Wait = threading.Event.wait,
     ) -> None:

@@ -55,7 +55,7 @@ class SdWebUiEngine:
         max_pixels: int,
         inputs: Inputs,
         runtimes: frozenset[str],
-        restart_command: Sequence[str] = (),
+        restart_command: Sequence[str],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.name = name

@@ -59,7 +59,7 @@ class OneInput:
 
 
 def engine_at(standin, **more) -> ComfyUiEngine:
-    more = {"client_id": uuid.uuid4().hex, "inputs": FakeInputs()} | more
+    more = {"client_id": uuid.uuid4().hex, "inputs": FakeInputs(), "restart_command": ()} | more
     client = ComfyClient(standin.base_url)
     return ComfyUiEngine(
         "comfyui", client, clock=SystemClock(), max_pixels=1 << 22, runtimes=frozenset({"comfyui"}), **more

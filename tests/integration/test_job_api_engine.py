@@ -32,6 +32,7 @@ from scheduler.engines.job_api_job import SILENCE_S
 
 def engine_at(url, **more):
     more = {"clock": SystemClock(), "inputs": AnyInputs(), "dice": random.Random(1), "wait": soon} | more
+    more = {"restart_command": ()} | more
     return JobApiEngine("jobs", JobApiClient(url), runtimes=frozenset({"jobs"}), **more)
 
 

@@ -32,9 +32,14 @@ DEADLINE_S = 60.0
 
 def engine_at(standin, auth=None) -> SdWebUiEngine:
     client = SdApiClient(standin.base_url, auth)
-    runtimes = frozenset({"sdwebui"})
     return SdWebUiEngine(
-        "sdwebui", client, clock=SystemClock(), max_pixels=1 << 22, inputs=FakeInputs(), runtimes=runtimes
+        "sdwebui",
+        client,
+        clock=SystemClock(),
+        max_pixels=1 << 22,
+        inputs=FakeInputs(),
+        runtimes=frozenset({"sdwebui"}),
+        restart_command=(),
     )
 
 
