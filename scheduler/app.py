@@ -39,7 +39,7 @@ from scheduler.host import Host, Leaving, forever
 from scheduler.intake import Intake
 from scheduler.loops.announce import AnnounceLoop
 from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
-from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, VisibilityKeeper
+from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, Interrupter, ProgressLoop, VisibilityKeeper
 from scheduler.loops.lane import Lane, is_served
 from scheduler.loops.prepare import ByteBudget, PrepareLoop
 from scheduler.loops.preview import PreviewLoop
@@ -70,6 +70,7 @@ ANNOUNCE_THREADS = 6
 WEBHOOK_THREADS = 8
 """Four receivers that keep silent hold up nobody else: each gets two of them."""
 PREVIEW_PERIOD_S = 2.0
+INTERRUPT_PERIOD_S = 1.0
 PROGRESS_PERIOD_S = 2.0
 FACTS_PERIOD_S = 300.0
 """How often the queue is asked for its facts again, which shows how this host's clock stands."""
@@ -361,9 +362,10 @@ class Scheduler:
         held, clock, metrics = self._held, self._clock, self._metrics
         period_s = self._condition.lease_s / RENEWALS_PER_LEASE
         visibility = VisibilityKeeper(queues, held=held, clock=clock, metrics=metrics)
-        claims = ClaimKeeper(
-            tasks, held=held, lanes=self._lanes, lease_s=self._condition.lease_s, clock=clock, metrics=metrics
-        )
+        claims = ClaimKeeper(tasks, held=held, lease_s=self._condition.lease_s, clock=clock, metrics=metrics)
+        for lane in self._lanes:
+            cycle = Interrupter([lane]).cycle
+            self._threads.start("interrupt", partial(every, INTERRUPT_PERIOD_S, cycle, stop=self._keepers_stop))
         for keeper in (visibility, claims):
             cycle = partial(keeper.cycle, due_after_s=period_s / 2)
             self._threads.start("keep", partial(every, period_s, cycle, stop=self._keepers_stop))

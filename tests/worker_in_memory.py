@@ -32,7 +32,7 @@ from scheduler.held_messages import HeldMessages
 from scheduler.intake import Intake
 from scheduler.loops.announce import AnnounceLoop
 from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
-from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, VisibilityKeeper
+from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, Interrupter, ProgressLoop, VisibilityKeeper
 from scheduler.loops.lane import Lane, is_served
 from scheduler.loops.prepare import ByteBudget, PrepareLoop
 from scheduler.loops.preview import PreviewLoop
@@ -297,7 +297,8 @@ class Worker:
         ]
         self.render = self.renders[0]
         self.visibility = VisibilityKeeper(ports, metrics=self.metrics, **common)
-        self.claims = ClaimKeeper(records, lanes=self.lanes, lease_s=lease_s, metrics=self.metrics, **common)
+        self.claims = ClaimKeeper(records, lease_s=lease_s, metrics=self.metrics, **common)
+        self.interrupter = Interrupter(self.lanes)
         self.progress = ProgressLoop(self.lanes)
         self.announces = AnnounceLoop(
             self.processor.announcements,
@@ -345,6 +346,7 @@ class Worker:
         """One turn of both keepers, as their thread takes it."""
         self.visibility.cycle(due_after_s=PERIOD_S / 2)
         self.claims.cycle(due_after_s=PERIOD_S / 2)
+        self.interrupter.cycle()
 
     def renders_until_settled(self) -> None:
         """Render what is in line, then let the engine's thread find nothing more, so that it hands everything on."""
