@@ -31,6 +31,7 @@ from scheduler.domain.keys import address
 from scheduler.domain.pace import MOST_AHEAD, Pace
 from scheduler.domain.routing import Routes
 from scheduler.domain.skew import SkewBounds
+from scheduler.domain.turns import Turns
 from scheduler.engines.build import build_engines
 from scheduler.guarded_http import GuardedHttp
 from scheduler.held import HeldTasks
@@ -38,12 +39,14 @@ from scheduler.held_messages import HeldMessages
 from scheduler.host import Host, Leaving, forever
 from scheduler.intake import Intake
 from scheduler.loops.announce import AnnounceLoop
+from scheduler.loops.byte_budget import ByteBudget
 from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
-from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, VisibilityKeeper
+from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, VisibilityKeeper
 from scheduler.loops.lane import Lane, is_served
-from scheduler.loops.prepare import ByteBudget, PrepareLoop
+from scheduler.loops.prepare import PrepareLoop
 from scheduler.loops.preview import PreviewLoop
-from scheduler.loops.receive import ReceiveLoop, Turns
+from scheduler.loops.progress import ProgressLoop
+from scheduler.loops.receive import ReceiveLoop
 from scheduler.loops.render import RenderLoop
 from scheduler.notify.sns import SnsTopic
 from scheduler.notify.webhook import WebhookSender

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import structlog
 
@@ -110,19 +109,3 @@ class ClaimKeeper:
         for lane in self._lanes:
             if lane.running is held and held.run is not None:
                 lane.engine.interrupt(held.run)
-
-
-class ProgressLoop:
-    """Asks each engine how far it is, for the record and for people; nothing depends on the answer."""
-
-    def __init__(self, lanes: Sequence[Lane]) -> None:
-        self._lanes = lanes
-
-    def cycle(self) -> None:
-        """Note the progress of what runs now."""
-        for lane in self._lanes:
-            held = lane.running
-            if held is not None:
-                progress = lane.engine.progress()
-                if progress is not None and lane.running is held:
-                    held.progress = replace(progress, preview_key=held.preview_key)

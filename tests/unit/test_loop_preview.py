@@ -11,8 +11,8 @@ from worker_in_memory import Worker
 
 from scheduler.domain.errors import Unavailable
 from scheduler.domain.ports import Preview
-from scheduler.loops.keep import ProgressLoop
 from scheduler.loops.preview import MAX_SIDE, PreviewLoop
+from scheduler.loops.progress import ProgressLoop
 
 KEY = "tasks/t1/preview.jpg"
 
