@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,7 +26,6 @@ from scheduler.config import Settings
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.destinations import Guard
 from scheduler.domain.errors import AccessDenied, ConfigError, Unavailable
-from scheduler.domain.keys import address
 from scheduler.domain.pace import MOST_AHEAD, Pace
 from scheduler.domain.routing import Routes
 from scheduler.domain.skew import SkewBounds
@@ -56,9 +54,11 @@ from scheduler.outages import Outages
 from scheduler.shutdown import Shutdown
 from scheduler.sqs_consumer import SqsQueue, discover
 from scheduler.stop import StopSignal
+from scheduler.stores.build import address_of, build_images, build_tasks
 from scheduler.stores.images import S3ImageStore
 from scheduler.stores.inputs import build_inputs
-from scheduler.stores.tasks import DynamoTaskStore, discover_key_name
+from scheduler.stores.record_table import discover_key_name
+from scheduler.stores.tasks import DynamoTaskStore
 from scheduler.supervisor_program import POLL_MARGIN_S
 from scheduler.task_processor import TaskProcessor, Terms
 from scheduler.threads import Threads, every
@@ -240,45 +240,29 @@ class Scheduler:
     def _start_work(self, clients: Clients, queues: Sequence[SqsQueue], key_name: str) -> None:
         self._condition.lease_s = min(queue.lease_s for queue in queues)
         self._inputs.use(clients.s3)
-        tasks = self._task_store(clients, key_name)
-        announcer = self._announcer(clients, tasks)
+        tasks = build_tasks(
+            self._settings, clients, key_name=key_name, clock=self._clock, instance_id=self._host.instance_id
+        )
+        images = build_images(self._settings, clients)
+        announcer = self._announcer(clients, tasks, images)
         messages = HeldMessages(queues, held=self._held, clock=self._clock, metrics=self._metrics, stop=self._stop)
-        processor = self._task_processor(clients, messages, tasks, announcer)
+        processor = self._task_processor(messages, tasks, images, announcer)
         budget = ByteBudget(self._settings.scheduler.memory_mb * 1024 * 1024)
         self._shutdown = self._way_back(messages, processor)
         self._start_keepers(queues, tasks)
-        self._start_onlookers(clients)
+        self._start_onlookers(clients, images)
         self._start_finishing(announcer, messages, processor, budget)
         for lane in self._lanes:
             self._start_engine(lane, messages, processor, budget)
         self._start_receiving(queues, self._admission(messages, processor, tasks))
 
-    def _task_store(self, clients: Clients, key_name: str) -> DynamoTaskStore:
-        aws, scheduler = self._settings.aws, self._settings.scheduler
-        return DynamoTaskStore(
-            clients.dynamodb,
-            clients.keeper_dynamodb,
-            aws.dynamodb_table,
-            key_name=key_name,
-            clock=self._clock,
-            address=self._address,
-            worker=socket.gethostname(),
-            instance_id=self._host.instance_id,
-            max_runs=scheduler.max_runs,
-            record_ttl_days=scheduler.record_ttl_days,
-        )
-
-    def _address(self, key: str) -> str:
-        aws = self._settings.aws
-        return address(key, bucket=aws.s3_bucket, cloudfront_domain=aws.cloudfront_domain)
-
-    def _announcer(self, clients: Clients, tasks: DynamoTaskStore) -> Announcer:
-        bucket, topic_arn = self._settings.aws.s3_bucket, self._settings.notify.sns_topic_arn
+    def _announcer(self, clients: Clients, tasks: DynamoTaskStore, images: S3ImageStore) -> Announcer:
+        topic_arn = self._settings.notify.sns_topic_arn
         return Announcer(
             tasks=tasks,
-            images=S3ImageStore(clients.s3, bucket),
-            bucket=bucket,
-            address=self._address,
+            images=images,
+            bucket=self._settings.aws.s3_bucket,
+            address=address_of(self._settings),
             topic=SnsTopic(clients.sns, topic_arn) if topic_arn else None,
             webhooks=self._webhooks,
             metrics=self._metrics,
@@ -294,7 +278,7 @@ class Scheduler:
         )
 
     def _task_processor(
-        self, clients: Clients, messages: HeldMessages, tasks: DynamoTaskStore, announcer: Announcer
+        self, messages: HeldMessages, tasks: DynamoTaskStore, images: S3ImageStore, announcer: Announcer
     ) -> TaskProcessor:
         scheduler = self._settings.scheduler
         return TaskProcessor(
@@ -307,7 +291,7 @@ class Scheduler:
             messages=messages,
             outages=self._outages,
             tasks=tasks,
-            images=S3ImageStore(clients.s3, self._settings.aws.s3_bucket),
+            images=images,
             routes=self._routes,
             clock=self._clock,
             metrics=self._metrics,
@@ -357,19 +341,18 @@ class Scheduler:
             cycle = partial(keeper.cycle, due_after_s=period_s / 2)
             self._threads.start("keep", partial(every, period_s, cycle, stop=self._keepers_stop))
 
-    def _start_onlookers(self, clients: Clients) -> None:
+    def _start_onlookers(self, clients: Clients, images: S3ImageStore) -> None:
         """Start what only looks on, and whose errors therefore cost nothing."""
         progress = ProgressLoop(self._lanes)
         self._start_looking("progress", PROGRESS_PERIOD_S, progress.cycle)
-        self._threads.start("preview", partial(self._show_previews, clients))
+        self._threads.start("preview", partial(self._show_previews, images))
         self._start_looking("facts", FACTS_PERIOD_S, partial(self._look_again, clients))
 
     def _start_looking(self, name: str, period_s: float, cycle: Callable[[], None]) -> None:
         self._threads.start(name, partial(every, period_s, cycle, stop=self._keepers_stop, is_vital=False))
 
-    def _show_previews(self, clients: Clients) -> None:
-        store = S3ImageStore(clients.s3, self._settings.aws.s3_bucket)
-        previews = PreviewLoop(self._lanes, store, default_prefix=self._settings.scheduler.default_prefix)
+    def _show_previews(self, images: S3ImageStore) -> None:
+        previews = PreviewLoop(self._lanes, images, default_prefix=self._settings.scheduler.default_prefix)
         every(PREVIEW_PERIOD_S, previews.cycle, stop=self._keepers_stop, is_vital=False)
         previews.clear()
 
