@@ -34,7 +34,8 @@ from scheduler.engines.build import build_engines
 from scheduler.guarded_http import GuardedHttp
 from scheduler.held import HeldTasks
 from scheduler.held_messages import HeldMessages
-from scheduler.host import Host, Leaving, forever
+from scheduler.host.departure import Leaving
+from scheduler.host.host import Host, forever
 from scheduler.intake import Intake
 from scheduler.loops.announce import AnnounceLoop
 from scheduler.loops.byte_budget import ByteBudget
