@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -29,6 +29,16 @@ MOST_LACKING = 45
 """Deliveries of a task that no host here can run before it fails; at 50 SQS would take its message away unexplained."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What bodies may take in memory."""
+
+    body_bytes: int
+    """One that its message only points to."""
+    held_bytes: int
+    """All of those held together; one that is too large alone may be held alone."""
+
+
 class Admission:
     """Decides what each message that was received becomes. Safe for threads."""
 
@@ -43,12 +53,10 @@ class Admission:
         inputs: Inputs,
         clock: Clock,
         stop: StopSignal,
-        max_body_bytes: int,
-        is_up: Callable[[Task], bool] = lambda _: True,
+        limits: Limits,
+        is_up: Callable[[Task], bool],
     ) -> None:
-        """`max_body_bytes` bounds a body that its message only points to; `is_up` tells whether a task's engine may
-        start it in a while.
-        """
+        """`is_up` tells whether a task's engine may start it in a while."""
         self._processor = processor
         self._messages = messages
         self._held = held
@@ -57,7 +65,7 @@ class Admission:
         self._inputs = inputs
         self._clock = clock
         self._stop = stop
-        self._max_body_bytes = max_body_bytes
+        self._limits = limits
         self._is_up = is_up
         self._surprises = Surprises()
 
@@ -73,9 +81,9 @@ class Admission:
             return
         for message in messages:
             with self._admitting(message, refused):
-                found = self._recognise(message)
+                found, body_bytes = self._recognise(message)
                 if isinstance(found, Task):
-                    self._take_in(found, message)
+                    self._take_in(found, message, body_bytes)
                 elif not self._held.join(found, message):
                     references.append((found, message))
         try:
@@ -85,12 +93,12 @@ class Admission:
             for message, why in refused:  # last, for what is held already is kept hidden meanwhile
                 self._messages.refuse(message, why)
 
-    def _recognise(self, message: Message) -> Task | str:
-        """Return what a body means, fetched first where the message only says where it lies."""
+    def _recognise(self, message: Message) -> tuple[Task | str, int]:
+        """Return what a body means and its size, fetched first where the message only says where it lies."""
         found = recognise(message.body)
         if not isinstance(found, Pointer):
-            return found
-        data = self._inputs.read(found.address, field="body", max_bytes=self._max_body_bytes)
+            return found, len(message.body)
+        data = self._inputs.read(found.address, field="body", max_bytes=self._limits.body_bytes)
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
@@ -98,7 +106,7 @@ class Admission:
         fetched = recognise(text, fetched_by=found)
         if isinstance(fetched, Pointer):
             raise TypeError("a pointer was recognised behind a pointer")
-        return fetched
+        return fetched, len(data)
 
     @contextmanager
     def _admitting(self, message: Message, refused: list[tuple[Message, Rejected]]) -> Iterator[None]:
@@ -137,7 +145,7 @@ class Admission:
                 if record is None:
                     self._missing(task_id, message)
                 else:
-                    self._take_in(self._parse(task_id, record), message)
+                    self._take_in(self._parse(task_id, record), message, len(message.body))
 
     def _parse(self, task_id: str, record: Mapping[str, Any]) -> Task:
         try:
@@ -147,20 +155,25 @@ class Admission:
                 self._processor.close_bad_record(task_id, record, error)
             raise
 
-    def _take_in(self, task: Task, message: Message) -> None:
+    def _take_in(self, task: Task, message: Message, body_bytes: int) -> None:
         kind = task.task_type.value
         if self._routes.runtime(task) is None and message.receive_count < MOST_LACKING:
             log.info("task_lacks_runtime", task_id=task.task_id, runtime=task.runtime, task_type=kind)
         elif not self._is_up(task):
             log.info("task_lacks_engine", task_id=task.task_id, runtime=task.runtime, task_type=kind)
+        elif self._held.all() and self._held.body_bytes() + body_bytes > self._limits.held_bytes:
+            self._messages.put_back([message], backoff_s(message.receive_count), reason="memory")
+            return
         else:
-            self._hold(task, message)
+            self._hold(task, message, body_bytes)
             return
         self._messages.put_back([message], backoff_s(message.receive_count, FIRST_LACKING_S), reason="runtime")
 
-    def _hold(self, task: Task, message: Message) -> None:
+    def _hold(self, task: Task, message: Message, body_bytes: int) -> None:
         try:
-            self._held.take_in(task, replace(message, sns_id=task.sns_id), self._routes.needs(task))
+            self._held.take_in(
+                task, replace(message, sns_id=task.sns_id), self._routes.needs(task), body_bytes=body_bytes
+            )
         except Rejected as error:
             if self._held.is_settled(task):
                 raise

@@ -17,7 +17,7 @@ from types import FrameType
 
 import structlog
 
-from scheduler.admission import Admission
+from scheduler.admission import Admission, Limits
 from scheduler.announcing import Announcer
 from scheduler.aws.addresses import topic_region
 from scheduler.aws.clients import Clients, build
@@ -26,7 +26,7 @@ from scheduler.config import Settings
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.destinations import Guard
 from scheduler.domain.errors import AccessDenied, ConfigError, Unavailable
-from scheduler.domain.pace import MOST_AHEAD, Pace
+from scheduler.domain.pace import MOST_IN_LINE, Pace
 from scheduler.domain.routing import Routes
 from scheduler.domain.skew import SkewBounds
 from scheduler.domain.turns import Turns
@@ -199,7 +199,7 @@ class Scheduler:
     def _await_aws(self) -> tuple[Clients, list[SqsQueue], str] | None:
         """Return clients, queues and the name of the table's key, however long AWS takes; None when told to stop."""
         aws, scheduler = self._settings.aws, self._settings.scheduler
-        threads = STORE_THREADS + ANNOUNCE_THREADS + MOST_AHEAD * len(self._lanes) + len(aws.sqs_queue_url) + 4
+        threads = STORE_THREADS + ANNOUNCE_THREADS + MOST_IN_LINE * len(self._lanes) + len(aws.sqs_queue_url) + 4
         pause_s = 1.0
         while True:
             try:
@@ -247,11 +247,12 @@ class Scheduler:
         images = build_images(self._settings, clients)
         announcer = self._announcer(clients, tasks, images)
         messages = HeldMessages(queues, held=self._held, clock=self._clock, metrics=self._metrics, stop=self._stop)
-        processor = self._task_processor(messages, tasks, images, announcer)
+        previews = PreviewLoop(self._lanes, images, default_prefix=self._settings.scheduler.default_prefix)
+        processor = self._task_processor(messages, tasks, images, announcer, previews)
         budget = ByteBudget(self._settings.scheduler.memory_mb * 1024 * 1024)
         self._shutdown = self._way_back(messages, processor)
         self._start_keepers(queues, tasks)
-        self._start_onlookers(clients, images)
+        self._start_onlookers(clients, previews)
         self._start_finishing(announcer, messages, processor, budget)
         for lane in self._lanes:
             self._start_engine(lane, messages, processor, budget)
@@ -279,7 +280,12 @@ class Scheduler:
         )
 
     def _task_processor(
-        self, messages: HeldMessages, tasks: DynamoTaskStore, images: S3ImageStore, announcer: Announcer
+        self,
+        messages: HeldMessages,
+        tasks: DynamoTaskStore,
+        images: S3ImageStore,
+        announcer: Announcer,
+        previews: PreviewLoop,
     ) -> TaskProcessor:
         scheduler = self._settings.scheduler
         return TaskProcessor(
@@ -299,6 +305,7 @@ class Scheduler:
             stop=self._stop,
             cost=self._host.cost_usd,
             announces=announcer.wants,
+            hide_preview=previews.hide,
         )
 
     def _admission(self, messages: HeldMessages, processor: TaskProcessor, tasks: DynamoTaskStore) -> Admission:
@@ -311,7 +318,10 @@ class Scheduler:
             inputs=self._inputs,
             clock=self._clock,
             stop=self._stop,
-            max_body_bytes=self._settings.inputs.max_bytes,
+            limits=Limits(
+                body_bytes=self._settings.inputs.max_bytes,
+                held_bytes=self._settings.scheduler.memory_mb * 1024 * 1024,
+            ),
             is_up=partial(is_served, self._lanes),
         )
 
@@ -342,18 +352,17 @@ class Scheduler:
             cycle = partial(keeper.cycle, due_after_s=period_s / 2)
             self._threads.start("keep", partial(every, period_s, cycle, stop=self._keepers_stop))
 
-    def _start_onlookers(self, clients: Clients, images: S3ImageStore) -> None:
+    def _start_onlookers(self, clients: Clients, previews: PreviewLoop) -> None:
         """Start what only looks on, and whose errors therefore cost nothing."""
         progress = ProgressLoop(self._lanes)
         self._start_looking("progress", PROGRESS_PERIOD_S, progress.cycle)
-        self._threads.start("preview", partial(self._show_previews, images))
+        self._threads.start("preview", partial(self._show, previews))
         self._start_looking("facts", FACTS_PERIOD_S, partial(self._look_again, clients))
 
     def _start_looking(self, name: str, period_s: float, cycle: Callable[[], None]) -> None:
         self._threads.start(name, partial(every, period_s, cycle, stop=self._keepers_stop, is_vital=False))
 
-    def _show_previews(self, images: S3ImageStore) -> None:
-        previews = PreviewLoop(self._lanes, images, default_prefix=self._settings.scheduler.default_prefix)
+    def _show(self, previews: PreviewLoop) -> None:
         every(PREVIEW_PERIOD_S, previews.cycle, stop=self._keepers_stop, is_vital=False)
         previews.clear()
 
@@ -392,7 +401,7 @@ class Scheduler:
         )
         self._threads.start("decode", DecodeLoop(render.outcomes, self._finished).run)
         self._threads.start("engine", render.run)
-        for _ in range(MOST_AHEAD):
+        for _ in range(MOST_IN_LINE):
             self._threads.start("prepare", prepare.run)
 
     def _start_receiving(self, queues: Sequence[SqsQueue], admission: Admission) -> None:

@@ -61,6 +61,8 @@ class Held:
     state: State
     since_s: float
     why: str = ""
+    body_bytes: int = 0
+    """Of the body that it came in."""
     messages: dict[str, Message] = field(default_factory=dict)
     extended_s: float = 0.0
     renewed_s: float = 0.0
@@ -156,7 +158,7 @@ class HeldTasks:
             held.messages[message.message_id] = message
             return True
 
-    def take_in(self, task: Task, message: Message, needs: Needs = UNKNOWN_NEEDS) -> Held:
+    def take_in(self, task: Task, message: Message, needs: Needs = UNKNOWN_NEEDS, *, body_bytes: int = 0) -> Held:
         """Hold `task`, or join its message to the one held. Raises Rejected when the id means another request."""
         with self.lock:
             held = self._tasks.get(task.task_id)
@@ -171,6 +173,7 @@ class HeldTasks:
                     sent_at_s=message.sent_at_s,
                     received_s=message.received_s,
                     work=needs.work,
+                    body_bytes=body_bytes,
                     wanted=needs.checkpoint,
                     state=State.WAITING,
                     since_s=self._clock.monotonic(),
@@ -292,6 +295,11 @@ class HeldTasks:
                     unstarted += held.state in UNSTARTED
                     titles.add(title(held.wanted))
             return InHand(seconds=seconds, waiting=waiting, unstarted=unstarted, is_mixed=len(titles) > 1)
+
+    def body_bytes(self) -> int:
+        """Return how large the bodies of everything held were."""
+        with self.lock:
+            return sum(held.body_bytes for held in self._tasks.values())
 
     def longest_end_s(self) -> float:
         """Return for how long the oldest result has been waiting to be stored and recorded, 0 without any."""

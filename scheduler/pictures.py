@@ -90,12 +90,13 @@ def sniff(data: bytes) -> Kind | None:
     return BMP if data.startswith(b"BM") else None
 
 
-def inspect(data: bytes, *, max_pixels: int, thorough: bool, all_frames: bool = False) -> Inspected:
+def inspect(data: bytes, *, max_pixels: int, thorough: bool, is_input: bool = False) -> Inspected:
     """Return what `data` is, having looked at its size before any pixel is decoded. Raises BadImage, TooManyPixels.
 
-    With `all_frames` the bound is for all frames together, as an engine may decode them.
+    `is_input` is for what an engine will decode: the bound is for all frames together, and a PNG is decoded too, for
+    checksums may be right over nonsense.
 
-    A PNG carries checksums, which are read through. Other formats carry none: `thorough` decodes them to find
+    A PNG of an engine's carries checksums, which are read through. Other formats carry none: `thorough` decodes them to find
     out whether they are whole.
     """
     kind = sniff(data)
@@ -108,13 +109,13 @@ def inspect(data: bytes, *, max_pixels: int, thorough: bool, all_frames: bool = 
     if width * height > max_pixels:
         raise TooManyPixels(f"{width} x {height} pixels, more than max_pixels ({max_pixels})")
     with _translated(kind):
-        frames = getattr(picture, "n_frames", 1) if all_frames else 1
+        frames = getattr(picture, "n_frames", 1) if is_input else 1
     if frames * width * height > max_pixels:
         raise TooManyPixels(f"{frames} frames of {width} x {height} pixels, more than max_pixels ({max_pixels})")
     with _translated(kind), picture:
-        if kind is PNG:
+        if kind is PNG and not is_input:
             picture.verify()
-        elif thorough:
+        elif thorough or is_input:
             picture.load()
     return Inspected(kind, width, height)
 

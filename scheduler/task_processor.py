@@ -7,7 +7,7 @@ release, then the message. It knows no AWS and no HTTP; the loops call it, each 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
@@ -43,6 +43,8 @@ log = structlog.get_logger()
 
 MISSING_RECORD_S = 300.0
 """A reference whose record is absent may just be early; after this long it is refused."""
+MOST_WARNINGS = 10
+MOST_WARNING_CHARS = 500
 MANY_IMAGES = 100
 """With fewer it is not their list that makes a record too large."""
 
@@ -72,11 +74,12 @@ class TaskProcessor:
         clock: Clock,
         metrics: Metrics,
         stop: StopSignal,
-        cost: Callable[[float], Decimal | None] = lambda _: None,
-        announces: Callable[[Task], bool] = lambda _: False,
+        cost: Callable[[float], Decimal | None],
+        announces: Callable[[Task], bool],
+        hide_preview: Callable[[Task], None],
     ) -> None:
         """`cost` gives what so many seconds of an engine cost in US dollars, None where no price is known; `announces`
-        tells whether anybody is told of a task's end.
+        tells whether anybody is told of a task's end; `hide_preview` takes away what a worker that died has shown.
         """
         self._terms = terms
         self._cost = cost
@@ -87,6 +90,7 @@ class TaskProcessor:
         self._images = images
         self._routes = routes
         self._announces = announces
+        self._hide_preview = hide_preview
         self._clock = clock
         self._metrics = metrics
         self._stop = stop
@@ -226,7 +230,7 @@ class TaskProcessor:
                 ),
                 checkpoint=output.checkpoint,
                 sampler=output.sampler,
-                warnings=output.warnings,
+                warnings=_few(output.warnings),
                 result_s3_uri=next(iter(output.result_uris), None),
                 gpu_cost_usd=self._cost(held.generate_ms / 1000),
             )
@@ -345,6 +349,8 @@ class TaskProcessor:
         `finished_at`) is when it failed, if it did: a message sent after that asks for another run, and goes back instead.
         """
         held.failed_at_s = failed_at_s
+        if held.task.preview and (held.claim is None or held.claim.attempt > 1):
+            self._hide_preview(held.task)
         if end is None or not self._announces(held.task):
             self._messages.delete(held)
             return
@@ -390,6 +396,13 @@ def _untold(task: Task, record: Mapping[str, Any], message: Message) -> End | No
 
 def _failed_at_s(record: Mapping[str, Any]) -> float | None:
     return float(record.get("finished_at", 0)) if record.get("status") == "failed" else None
+
+
+def _few(warnings: Sequence[str]) -> tuple[str, ...]:
+    """Return what a record can hold of warnings, of which each of thousands of pictures may have one."""
+    kept = tuple(warning[:MOST_WARNING_CHARS] for warning in warnings[:MOST_WARNINGS])
+    left = len(warnings) - len(kept)
+    return (*kept, f"and {left} more") if left else kept
 
 
 def _timing_fields(timings: Timings) -> dict[str, object]:

@@ -15,13 +15,14 @@ from fakes import (
     FakeEngine,
     FakeImageStore,
     FakeInputs,
+    FakePreviews,
     FakeQueue,
     FakeTaskStore,
     FakeTopic,
     FakeWebhooks,
 )
 
-from scheduler.admission import Admission
+from scheduler.admission import Admission, Limits
 from scheduler.announcing import Announcer
 from scheduler.domain.pace import Pace
 from scheduler.domain.ports import PreparedRun
@@ -36,6 +37,7 @@ from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
 from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, VisibilityKeeper
 from scheduler.loops.lane import Lane, is_served
 from scheduler.loops.prepare import PrepareLoop
+from scheduler.loops.preview import PreviewLoop
 from scheduler.loops.progress import ProgressLoop
 from scheduler.loops.receive import ReceiveLoop
 from scheduler.loops.render import SLOW_END_S, RenderLoop
@@ -234,6 +236,8 @@ class Worker:
         common: dict[str, Any] = {"held": self.held, "clock": clock}
         self.outages = Outages(stop=self.stop, metrics=self.metrics)
         self.messages = HeldMessages(ports, metrics=self.metrics, stop=self.stop, **common)
+        self.shown = FakePreviews()
+        self.previews = PreviewLoop(self.lanes, self.shown, default_prefix="tasks")
         self.processor = TaskProcessor(
             terms=Terms(lease_s=lease_s, max_runs=max_runs, default_prefix="tasks"),
             messages=self.messages,
@@ -245,6 +249,7 @@ class Worker:
             stop=self.stop,
             cost=lambda gpu_s: None if self.usd_per_second is None else Decimal(str(gpu_s)) * self.usd_per_second,
             announces=self.announcer.wants,
+            hide_preview=self.previews.hide,
             **common,
         )
         self.admission = Admission(
@@ -254,7 +259,7 @@ class Worker:
             routes=routes,
             inputs=self.inputs,
             stop=self.stop,
-            max_body_bytes=MiB,
+            limits=Limits(body_bytes=MiB, held_bytes=memory_bytes),
             is_up=partial(is_served, self.lanes),
             **common,
         )

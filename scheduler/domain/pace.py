@@ -22,6 +22,8 @@ MIN_WORK, MAX_WORK = 1e-3, 1e6
 """Bounds of `work_size`: what lies beyond is nonsense, and must not upset the averages or the arithmetic."""
 
 MOST_AHEAD = 4
+MOST_IN_LINE = 8
+"""Tasks claimed for an engine at once, those included whose preparation takes long."""
 MOST_UNSTARTED = 100
 """However short the tasks seem, no more than so many are held unstarted for an engine."""
 

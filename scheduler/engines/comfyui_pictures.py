@@ -20,6 +20,16 @@ _FETCHED = ("http://", "https://", "s3://")
 _INLINE = "data:"
 _UPLOADING = {"LoadImage": frozenset({"image"}), "LoadImageMask": frozenset({"image"})}
 """Classes of every build whose inputs name a file in the input folder."""
+_LOADERS = {
+    "LoadImage": "image",
+    "LoadImageMask": "image",
+    "LoadImageOutput": "image",
+    "LoadAudio": "audio",
+    "LoadVideo": "file",
+}
+"""The classes of every build that read a file by its name in a folder of the engine's, and the input that holds it."""
+_ELSEWHERE = re.compile(r"^[/\\~]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\0")
+"""Names that lead out of that folder; ComfyUI joins them without a look."""
 _TEXT = re.compile("Load.*Base64")
 """Names of custom classes that take the picture itself, in base64."""
 
@@ -50,6 +60,7 @@ class Pictures:
         naming the input, EngineDown, or what the fetching of inputs raises.
         """
         names = []
+        _require_names(graph, at)
         inputs = Rationed(self._inputs, MOST_BYTES) if self._inputs is not None else None
         for found in list(self._find(graph)):
             image = self._picture(found, inputs, f"{at}.{found.node_id}.inputs.{found.name}")
@@ -92,7 +103,7 @@ class Pictures:
             return inputs.image(found.value, field=field)
         try:
             data = from_base64(_INLINE + found.value[len(_INLINE) :])
-            seen = inspect(data, max_pixels=self._max_pixels, thorough=True, all_frames=True)
+            seen = inspect(data, max_pixels=self._max_pixels, thorough=True, is_input=True)
         except BadImage as error:
             raise Rejected(f"{field} is {shorten(found.value)}: it must be an image: {error}", field=field) from error
         return InputImage(
@@ -103,6 +114,19 @@ class Pictures:
             height=seen.height,
             sha256=hashlib.sha256(data).hexdigest(),
         )
+
+
+def _require_names(graph: Graph, at: str) -> None:
+    """Raise Rejected for a file that is to be read from anywhere on the host."""
+    for node_id, node in graph.items():
+        name = _LOADERS.get(node["class_type"], "")
+        value = node["inputs"].get(name)
+        if isinstance(value, str) and _ELSEWHERE.search(value):
+            field = f"{at}.{node_id}.inputs.{name}"
+            said = (
+                f"{field} is {shorten(value)}: it must be an address, a data URI, or a name in the engine's own folder"
+            )
+            raise Rejected(said, field=field)
 
 
 def _is_upload(spec: object) -> bool:

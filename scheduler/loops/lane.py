@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from scheduler.domain.pace import Pace
+from scheduler.domain.pace import MOST_IN_LINE, Pace
 from scheduler.domain.ports import Clock, Engine
 from scheduler.domain.task import Task
 from scheduler.held import Held, HeldTasks, State
+
+SLOW_S = 1.0
+"""Preparation that takes longer waits for something, pictures most likely, and leaves the engine to others."""
 
 
 def is_served(lanes: Sequence[Lane], task: Task) -> bool:
@@ -20,7 +23,7 @@ def is_served(lanes: Sequence[Lane], task: Task) -> bool:
 class Lane:
     """Shared by an engine's loops; safe for threads, under the registry's lock.
 
-    In line are the tasks chosen for the engine and not yet taken by it: claimed and ready, or being claimed.
+    In line are the tasks chosen for the engine and not yet taken by it: claimed and ready, or being prepared.
     """
 
     def __init__(
@@ -39,7 +42,8 @@ class Lane:
         self._held = held
         self._clock = clock
         self._ready: deque[Held] = deque()
-        self._in_line = 0
+        self._picking = 0
+        self._preparing: set[Held] = set()
         self._last_title: str | None = None
         self.running: Held | None = None
         self.is_ready = False
@@ -64,25 +68,34 @@ class Lane:
         Whoever gets it calls `offer` or `leave`.
         """
         with self._held.lock:
-            if not self.is_ready or self._in_line >= self.pace.ahead():
+            if not self.is_ready or not self._has_place():
                 return None
-            self._in_line += 1
+            self._picking += 1
         held = self._held.pick(self.engine.title, self.title_after_line(), self.is_for)
-        if held is None:
-            self.leave()
-        else:
-            self._last_title = self.engine.title(held.wanted)
+        with self._held.lock:
+            self._picking -= 1
+            if held is not None:
+                self._preparing.add(held)
+                self._last_title = self.engine.title(held.wanted)
         return held
 
-    def leave(self) -> None:
-        """Give a place in the line up again."""
+    def _has_place(self) -> bool:
+        """Tell whether the line is short. Who is slow, whose pictures do not come, takes nobody's place."""
+        slow_before_s = self._clock.monotonic() - SLOW_S
+        slow = sum(held.state is State.PREPARING and held.since_s < slow_before_s for held in self._preparing)
+        in_line = len(self._ready) + self._picking + len(self._preparing)
+        return in_line - slow < self.pace.ahead() and in_line < MOST_IN_LINE
+
+    def leave(self, held: Held) -> None:
+        """Give the place in the line up again."""
         with self._held.lock:
-            self._in_line -= 1
+            self._preparing.discard(held)
 
     def offer(self, held: Held) -> None:
         """Make a task in the line ready: claimed and encoded."""
         self._held.move(held, State.READY)
         with self._held.lock:
+            self._preparing.discard(held)
             self._ready.append(held)
             self._held.offered.signal()
 
@@ -99,7 +112,6 @@ class Lane:
         self.running = None
         self._held.move(held, State.READY)
         with self._held.lock:
-            self._in_line += 1
             self._ready.appendleft(held)
 
     def peek(self) -> Held | None:
@@ -112,7 +124,6 @@ class Lane:
         with self._held.lock:
             if not self._ready:
                 return None
-            self._in_line -= 1
             return self._ready.popleft()
 
     def withdraw_unwanted(self) -> Held | None:
@@ -120,7 +131,6 @@ class Lane:
         with self._held.lock:
             unwanted = next((held for held in self._ready if held.is_cancelled or held.is_lost), None)
             if unwanted is not None:
-                self._in_line -= 1
                 self._ready.remove(unwanted)
             return unwanted
 
@@ -130,7 +140,6 @@ class Lane:
             cannot_start = self.running is not None or not self.is_ready
             if not self._ready or not cannot_start or self._ready[0].received_s >= received_before_s:
                 return None
-            self._in_line -= 1
             return self._ready.popleft()
 
     def remaining_s(self) -> float | None:
@@ -150,7 +159,7 @@ class Lane:
 
     def title_after_line(self) -> str | None:
         """Return the title of the checkpoint that will be loaded after what runs and is in line, as far as known."""
-        if self.running is not None or self._in_line > 1 or self._ready:
+        if self.running is not None or self._picking > 1 or self._preparing or self._ready:
             return self._last_title
         # An engine that has not rendered yet has loaded, or will load first, what its own option names.
         return self.engine.loaded() or self.engine.title(None)

@@ -71,7 +71,7 @@ class PrepareLoop:
         elif self._prepare_or_give_back(held):
             self._lane.offer(held)
         else:
-            self._lane.leave()
+            self._lane.leave(held)
             with self._held.lock:
                 self._held.room.signal()  # what was taken for work is none: there is room for other
 

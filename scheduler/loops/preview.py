@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from queue import SimpleQueue
 
 import structlog
 
 from scheduler.domain.errors import Unavailable
 from scheduler.domain.keys import preview_key
 from scheduler.domain.ports import PreviewStore
+from scheduler.domain.task import Task
 from scheduler.held import Held
 from scheduler.loops.lane import Lane
 from scheduler.pictures import BadImage, small_jpeg
@@ -27,9 +29,15 @@ class PreviewLoop:
         self._default_prefix = default_prefix
         self._shown: dict[str, bytes] = {}
         """What the engine sent last, by the key that it is shown under."""
+        self._left: SimpleQueue[str] = SimpleQueue()
+
+    def hide(self, task: Task) -> None:
+        """Have taken away what another worker may have shown of `task`; from any thread, without waiting."""
+        self._left.put(preview_key(task, default_prefix=self._default_prefix))
 
     def cycle(self) -> None:
         """Show what is new, hide what is over."""
+        self._take_over()
         running = [(lane, held) for lane in self._lanes if (held := lane.running) is not None and held.task.preview]
         keys = set()
         for lane, held in running:
@@ -41,8 +49,13 @@ class PreviewLoop:
 
     def clear(self) -> None:
         """Hide everything, for we stop."""
+        self._take_over()
         for key in list(self._shown):
             self._hide(key)
+
+    def _take_over(self) -> None:
+        while not self._left.empty():
+            self._shown.setdefault(self._left.get(), b"")
 
     def _show(self, lane: Lane, held: Held, key: str) -> None:
         preview = lane.engine.preview()

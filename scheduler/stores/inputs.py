@@ -94,7 +94,7 @@ class FetchedInputs:
         if known := self._cache.known(sha256):
             return known
         try:
-            seen = inspect(data, max_pixels=self._max_pixels, thorough=True, all_frames=True)
+            seen = inspect(data, max_pixels=self._max_pixels, thorough=True, is_input=True)
         except BadImage as error:
             raise Rejected(f"{field}: what lies at {shown(address)} cannot be used: {error}", field=field) from error
         return InputImage(

@@ -10,6 +10,9 @@ from scheduler.domain.errors import Rejected
 
 MAX_DEPTH = 100
 """How deep objects and lists may lie in each other: far below where Python's own recursion gives up, in any thread."""
+MAX_VALUES = 1_000_000
+"""A value of two characters takes a hundred bytes of memory once it is read. No message of SQS can hold so many; a body
+that lies in S3 can."""
 
 
 def shorten(value: object, chars: int = 80) -> str:
@@ -21,8 +24,10 @@ def shorten(value: object, chars: int = 80) -> str:
 def parse_json(text: str, *, field: str) -> Any:
     """Return the JSON value in `text`; `field` is what the error calls it.
 
-    Raises Rejected for NaN and infinities, broken surrogates, nesting too deep to walk, numbers too long to read.
+    Raises Rejected for NaN and infinities, broken surrogates, nesting too deep to walk, numbers too long to read, more values than anybody needs.
     """
+    if sum(text.count(mark) for mark in ",[{") > MAX_VALUES:
+        raise Rejected(f"{field} holds more than {MAX_VALUES} values", field=field)
     try:
         value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
         _require_shallow(value)

@@ -9,6 +9,7 @@ from fakes.engine import FakeAnswer, FakeEngine
 from fakes.faults import Faults
 from fakes.images import FakeImageStore
 from fakes.inputs import FakeInputs
+from fakes.previews import FakePreviews
 from fakes.queue import FakeQueue
 from fakes.tasks import FakeTaskStore
 
@@ -18,6 +19,7 @@ __all__ = [
     "FakeEngine",
     "FakeImageStore",
     "FakeInputs",
+    "FakePreviews",
     "FakeQueue",
     "FakeTaskStore",
     "FakeTopic",

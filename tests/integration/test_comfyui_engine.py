@@ -223,6 +223,32 @@ def test_a_class_that_cannot_be_asked_about_is_left_to_the_engine_to_refuse(engi
     assert engine.prepare(task(graph), seed_key="t:1").uploads == ()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/x.png",
+        "/home/a/b.png",
+        "~/b.png",
+        "a/../../b.png",
+        "..\\b.png",
+        "C:\\x.png",
+        "..",
+        "../output/x.png [input]",
+    ],
+)
+def test_a_name_that_leads_out_of_the_engine_s_folder_is_refused(engine, name):
+    graph = {"1": node("LoadImage", image=name)} | {"2": node("SaveImage", images=["1", 0], filename_prefix="x")}
+    with pytest.raises(Rejected, match="a name in the engine's own folder") as caught:
+        engine.prepare(task(graph), seed_key="t:1")
+    assert caught.value.field == "payload.1.inputs.image"
+
+
+@pytest.mark.parametrize("name", ["cat.png", "sub/cat.png", "a..b.png", "cat.png [output]"])
+def test_a_name_in_the_engine_s_folder_is_the_engine_s_business(engine, name):
+    graph = {"1": node("LoadImage", image=name)} | {"2": node("SaveImage", images=["1", 0], filename_prefix="x")}
+    assert engine.prepare(task(graph), seed_key="t:1").uploads == ()
+
+
 def test_a_checkpoint_named_beside_the_graph_is_told_to_mean_nothing(engine):
     other = engine.prepare(task(sampled(), checkpoint="standin-dusk"), seed_key="t:1")
     same = engine.prepare(task(sampled(), checkpoint="standin-dawn"), seed_key="t:1")

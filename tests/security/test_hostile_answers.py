@@ -258,6 +258,7 @@ NO_PICTURES = {
     "png of 10^10 pixels": png_of(100_000, 100_000),
     "png of one line of 2^31 pixels": png_of((1 << 31) - 1, 1),
     "png of one pixel too many": png_of(MAX_PIXELS + 1, 1),
+    "png with checksums and without its pixels": png_of(64, 64),
     "png with a bomb for a profile": png_of(8, 8, (b"iCCP", b"a\0\0" + BOMB)),
     "png with a bomb for a text": png_of(8, 8, (b"zTXt", b"a\0\0" + BOMB)),
     "jpeg cut short": picture("JPEG")[:900],

@@ -146,7 +146,7 @@ def test_a_message_that_brings_out_a_bug_holds_up_none_beside_it(
 
 
 def test_a_receiver_that_fails_on_message_after_message_ends(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    def take_in(*_args: Any) -> Any:
+    def take_in(*_args: Any, **_options: Any) -> Any:
         raise ZeroDivisionError("a bug of ours")
 
     monkeypatch.setattr(worker.held, "take_in", take_in)

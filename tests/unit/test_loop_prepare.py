@@ -6,8 +6,9 @@ import pytest
 from worker_in_memory import Worker
 
 from scheduler.domain.errors import EngineDown, EngineLost, Rejected
-from scheduler.domain.pace import MOST_AHEAD
+from scheduler.domain.pace import MOST_AHEAD, MOST_IN_LINE
 from scheduler.held import State
+from scheduler.loops.lane import SLOW_S
 from scheduler.loops.prepare import MAX_UNSTARTED_S
 
 
@@ -18,6 +19,10 @@ def worker(clock):
 
 def states(worker: Worker) -> dict[str, State]:
     return {held.task.task_id: held.state for held in worker.held.all()}
+
+
+def in_line(worker: Worker) -> list[str]:
+    return [task_id for task_id, state in states(worker).items() if state is not State.WAITING]
 
 
 def fill(worker: Worker, count: int, **changes) -> None:
@@ -87,6 +92,39 @@ def test_the_checkpoint_of_the_line_counts_as_loaded(worker):
     worker.engine.meanwhile = worker.prepare
     worker.render.cycle()
     assert worker.lane.peek().task.task_id == "b"
+
+
+def test_a_task_whose_pictures_do_not_come_leaves_the_engine_to_others(worker, clock):
+    fill(worker, MOST_IN_LINE + 2)
+    prepare, seen = worker.engine.prepare, []
+
+    def slow(task, *, seed_key):
+        if task.task_id == "t0":
+            worker.prepare()
+            seen.append(in_line(worker))  # it may be ready in a moment
+            clock.advance(SLOW_S + 0.1)
+            worker.prepare()
+            seen.append(in_line(worker))
+        return prepare(task, seed_key=seed_key)
+
+    worker.engine.prepare = slow
+    worker.prepare()
+    assert seen == [["t0"], ["t0", "t1"]]
+    assert states(worker)["t1"] is State.READY
+
+
+def test_however_many_are_slow_a_few_are_claimed_and_no_more(worker, clock):
+    fill(worker, MOST_IN_LINE + 2)
+    prepare = worker.engine.prepare
+
+    def slow(task, *, seed_key):
+        clock.advance(SLOW_S + 0.1)
+        worker.prepare()
+        return prepare(task, seed_key=seed_key)
+
+    worker.engine.prepare = slow
+    worker.prepare()
+    assert len(in_line(worker)) == MOST_IN_LINE
 
 
 # an engine that is not there

@@ -9,9 +9,8 @@ from fakes import FakeClock
 from PIL import Image
 from worker_in_memory import Worker
 
-from scheduler.domain.errors import Unavailable
 from scheduler.domain.ports import Preview
-from scheduler.loops.preview import MAX_SIDE, PreviewLoop
+from scheduler.loops.preview import MAX_SIDE
 from scheduler.loops.progress import ProgressLoop
 
 KEY = "tasks/t1/preview.jpg"
@@ -23,35 +22,12 @@ def picture(color: str, side: int = 512) -> bytes:
     return out.getvalue()
 
 
-class Shown:
-    """The `PreviewStore` port: what lies where, how often it was put there; calls may fail."""
-
-    def __init__(self) -> None:
-        self.pictures: dict[str, bytes] = {}
-        self.puts = 0
-        self.is_down = False
-
-    def show(self, key: str, jpeg: bytes) -> None:
-        self._require_up()
-        self.puts += 1
-        self.pictures[key] = jpeg
-
-    def hide(self, key: str) -> None:
-        self._require_up()
-        self.pictures.pop(key, None)
-
-    def _require_up(self) -> None:
-        if self.is_down:
-            raise Unavailable("S3 does not answer")
-
-
 class Scene:
     """A worker whose one task runs as long as the test looks at it."""
 
     def __init__(self, clock: FakeClock, **message: object) -> None:
         self.worker = Worker(clock)
-        self.store = Shown()
-        self.loop = PreviewLoop(self.worker.lanes, self.store, default_prefix="tasks")
+        self.store, self.loop = self.worker.shown, self.worker.previews
         self.worker.send("t1", **message)
         self.worker.receive()
         self.worker.prepare()
@@ -135,3 +111,38 @@ def test_what_could_not_be_taken_away_is_at_the_next_turn(scene):
     scene.store.is_down = False
     scene.loop.clear()
     assert scene.store.pictures == {}
+
+
+class Killed(BaseException):
+    """What no handler catches."""
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
+def test_what_a_worker_died_over_showing_is_taken_away_whoever_ends_the_task(clock, end):
+    worker = Worker(clock, max_runs=1 if end == "failed" else 3)
+    worker.send("t1", preview=True)
+    worker.receive()
+    worker.prepare()
+
+    def die() -> None:
+        worker.engine.preview_now = Preview(picture("red"), "image/png")
+        worker.previews.cycle()
+        raise Killed
+
+    worker.engine.meanwhile = die
+    with pytest.raises(Killed):
+        worker.render.cycle()
+    assert list(worker.shown.pictures) == [KEY]
+    if end == "cancelled":
+        worker.tasks.request_cancel("t1")
+    clock.advance(400)  # its lease and its visibility run out
+    other = Worker(
+        clock, tasks=worker.tasks, queue=worker.queue, images=worker.images, max_runs=1 if end == "failed" else 3
+    )
+    other.shown.pictures = worker.shown.pictures
+    until_s = clock.monotonic() + 1000
+    while other.status("t1") != end and clock.monotonic() < until_s:
+        other.work()
+        clock.advance(10)
+    other.previews.cycle()
+    assert (other.status("t1"), list(worker.shown.pictures)) == (end, [])

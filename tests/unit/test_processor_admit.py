@@ -11,6 +11,7 @@ from scheduler.admission import MOST_LACKING
 from scheduler.domain.errors import Rejected, Unavailable
 from scheduler.held import State
 from scheduler.task_processor import MISSING_RECORD_S
+from scheduler.wire.json_body import MAX_VALUES
 
 REFERENCE = json.dumps({"taskId": "old-1", "storage": "dynamodb"})
 REQUEST = json.dumps({"api": "/sdapi/v1/txt2img", "payload": {"prompt": "a cat", "steps": 4}})
@@ -296,3 +297,23 @@ def test_what_a_last_long_poll_brings_is_given_back_at_once(worker):
     assert worker.queue.hidden == []
     assert worker.held_ids == []
     assert worker.queue.refused == []
+
+
+def test_bodies_are_held_within_the_memory_bound_and_a_large_one_alone(clock):
+    worker = Worker(clock, memory_bytes=3000)
+    for n in range(4):
+        worker.send(f"t{n}", payload={"prompt": "a" * 1000})
+    worker.admit()
+    assert worker.held_ids == ["t0", "t1"]
+    assert worker.counted("returned_total", reason="memory") == 2
+    large = Worker(clock, memory_bytes=3000)
+    large.send("large", payload={"prompt": "a" * 9000})
+    large.admit()
+    assert large.held_ids == ["large"]
+
+
+def test_a_body_of_more_values_than_anybody_needs_is_refused_before_it_is_read(worker):
+    worker.queue.send('{"task_id": "t", "task_type": "txt2img", "payload": {"a": [' + "{}," * MAX_VALUES + "0]}}")
+    worker.admit()
+    [(_, why)] = worker.queue.refused
+    assert "more than 1000000 values" in why.message

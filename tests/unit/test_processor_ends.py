@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -53,6 +54,20 @@ def test_pictures_then_record_then_delete(worker):
     record = worker.tasks.record("t1")
     assert [image["key"] for image in record["images"]] == ["tasks/t1/1.png", "tasks/t1/2.png"]
     assert set(worker.images.stored) == {"tasks/t1/1.png", "tasks/t1/2.png"}
+
+
+def test_of_thousands_of_warnings_the_record_has_a_few(worker, monkeypatch):
+    prepare = worker.engine.prepare
+    many = tuple(f"image {n} is all black: {'x' * 1000}" for n in range(6500))
+    monkeypatch.setattr(
+        worker.engine, "prepare", lambda task, *, seed_key: replace(prepare(task, seed_key=seed_key), warnings=many)
+    )
+    worker.send()
+    worker.work()
+    *few, last = worker.tasks.record("t1")["warnings"]
+    assert few[0].startswith("image 0 is all black")
+    assert last == f"and {6500 - len(few)} more"
+    assert sum(map(len, few)) < 10_000
 
 
 def test_the_record_tells_where_the_time_went(worker, clock):

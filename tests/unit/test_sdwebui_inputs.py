@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from fakes import FakeInputs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.domain.errors import Rejected
+from scheduler.domain.errors import Counts, Rejected, Transient
 from scheduler.engines import sdwebui_inputs
+from scheduler.engines.ration import Rationed
 from scheduler.engines.sdwebui_inputs import with_pictures
 
 URL = "https://pictures.example/cat.png"
@@ -86,6 +88,15 @@ def test_a_picture_named_many_times_is_bounded_by_what_comes_of_it(inputs, monke
     with pytest.raises(Rejected, match=f"more than {3 * size_bytes} bytes") as caught:
         with_pictures({"init_images": [URL] * 3, "mask": URL}, inputs)
     assert caught.value.field == "payload.init_images.2"
+
+
+def test_pictures_that_take_too_long_together_are_tried_again_later(inputs, monkeypatch):
+    now = iter(range(0, 1000, 25))
+    monkeypatch.setattr(sdwebui_inputs, "Rationed", partial(Rationed, monotonic=lambda: float(next(now))))
+    with pytest.raises(Transient, match="more than 60 s") as caught:
+        with_pictures({"init_images": [URL] * 3}, inputs)
+    assert (caught.value.counts, caught.value.field) == (Counts.TRY, "payload.init_images.2")
+    assert len(inputs.asked) == 2
 
 
 def test_several_pictures_are_each_put_in_their_place(inputs):
