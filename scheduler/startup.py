@@ -218,7 +218,7 @@ class Startup:
         prepare = PrepareLoop(
             lane, processor=processor, messages=messages, held=held, budget=budget, clock=clock, stop=stop
         )
-        self.threads.start("decode", DecodeLoop(render.outcomes, finished).run)
+        self.threads.start("decode", DecodeLoop(render.outcomes, finished, held).run)
         self.threads.start("engine", render.run)
         for _ in range(MOST_IN_LINE):
             self.threads.start("prepare", prepare.run)

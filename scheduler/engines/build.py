@@ -1,4 +1,4 @@
-"""The engines of this host, as the settings name them: the only place that knows which kinds there are."""
+"""The engines of this host, as the settings name them: the only place that knows what makes each kind of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build_engines(settings: Settings, inputs: Inputs) -> list[Engine]:
     built: list[Engine] = []
     for (kind, url), names in runtimes.items():
         number = 1 + sum(names[0] in engine.runtimes for engine in built)
-        wanted = _Wanted(
+        order = _Order(
             settings=settings,
             inputs=inputs,
             name=names[0] if number == 1 else f"{names[0]}-{number}",
@@ -44,7 +44,7 @@ def build_engines(settings: Settings, inputs: Inputs) -> list[Engine]:
             runtimes=frozenset(names),
             restart_command=commands[kind, url],
         )
-        built.append(_KINDS[kind](wanted))
+        built.append(_KINDS[kind](order))
     return built
 
 
@@ -58,7 +58,7 @@ def _lines(settings: Settings) -> Iterator[tuple[str, EngineLine]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
+class _Order:
     """One engine to build."""
 
     settings: Settings
@@ -69,41 +69,41 @@ class _Wanted:
     restart_command: tuple[str, ...]
 
 
-def _webui(wanted: _Wanted) -> Engine:
-    user, _, password = wanted.settings.sd_api.api_auth.get_secret_value().partition(":")
+def _webui(order: _Order) -> Engine:
+    user, _, password = order.settings.sd_api.api_auth.get_secret_value().partition(":")
     return SdWebUiEngine(
-        wanted.name,
-        SdApiClient(wanted.url, (user, password) if user else None),
+        order.name,
+        SdApiClient(order.url, (user, password) if user else None),
         clock=SystemClock(),
-        max_pixels=wanted.settings.scheduler.max_pixels,
-        inputs=wanted.inputs,
-        runtimes=wanted.runtimes,
-        restart_command=wanted.restart_command,
+        max_pixels=order.settings.scheduler.max_pixels,
+        inputs=order.inputs,
+        runtimes=order.runtimes,
+        restart_command=order.restart_command,
     )
 
 
-def _comfyui(wanted: _Wanted) -> Engine:
+def _comfyui(order: _Order) -> Engine:
     return ComfyUiEngine(
-        wanted.name,
-        ComfyClient(wanted.url),
+        order.name,
+        ComfyClient(order.url),
         clock=SystemClock(),
-        max_pixels=wanted.settings.scheduler.max_pixels,
-        inputs=wanted.inputs,
-        runtimes=wanted.runtimes,
-        client_id=f"sd-scheduler-{socket.gethostname()}-{wanted.name}",  # what an earlier process left is known by it
-        restart_command=wanted.restart_command,
+        max_pixels=order.settings.scheduler.max_pixels,
+        inputs=order.inputs,
+        runtimes=order.runtimes,
+        client_id=f"sd-scheduler-{socket.gethostname()}-{order.name}",  # what an earlier process left is known by it
+        restart_command=order.restart_command,
     )
 
 
-def _job_api(wanted: _Wanted) -> Engine:
+def _job_api(order: _Order) -> Engine:
     return JobApiEngine(
-        wanted.name,
-        JobApiClient(wanted.url),
+        order.name,
+        JobApiClient(order.url),
         clock=SystemClock(),
-        inputs=wanted.inputs,
-        runtimes=wanted.runtimes,
-        restart_command=wanted.restart_command,
+        inputs=order.inputs,
+        runtimes=order.runtimes,
+        restart_command=order.restart_command,
     )
 
 
-_KINDS: dict[str, Callable[[_Wanted], Engine]] = {"sdwebui": _webui, "comfyui": _comfyui, "job_api": _job_api}
+_KINDS: dict[str, Callable[[_Order], Engine]] = {"sdwebui": _webui, "comfyui": _comfyui, "job_api": _job_api}
