@@ -27,16 +27,19 @@ from scheduler.announcing import Announcer
 from scheduler.domain.pace import Pace
 from scheduler.domain.ports import PreparedRun
 from scheduler.domain.routing import Routes
+from scheduler.domain.turns import Turns
 from scheduler.held import Held, HeldTasks, State, Topic
 from scheduler.held_messages import HeldMessages
 from scheduler.intake import Intake
 from scheduler.loops.announce import AnnounceLoop
+from scheduler.loops.byte_budget import ByteBudget
 from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
-from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, Interrupter, ProgressLoop, VisibilityKeeper
+from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, Interrupter, VisibilityKeeper
 from scheduler.loops.lane import Lane, is_served
-from scheduler.loops.prepare import ByteBudget, PrepareLoop
+from scheduler.loops.prepare import PrepareLoop
 from scheduler.loops.preview import PreviewLoop
-from scheduler.loops.receive import ReceiveLoop, Turns
+from scheduler.loops.progress import ProgressLoop
+from scheduler.loops.receive import ReceiveLoop
 from scheduler.loops.render import SLOW_END_S, RenderLoop
 from scheduler.observe.metrics import Metrics
 from scheduler.outages import Outages
