@@ -26,7 +26,7 @@ from scheduler.condition import Condition
 from scheduler.config import Settings
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.destinations import Guard
-from scheduler.domain.errors import AccessDenied, ConfigError, Unavailable
+from scheduler.domain.errors import ConfigError, Unavailable
 from scheduler.domain.keys import address
 from scheduler.domain.pace import MOST_AHEAD, Pace
 from scheduler.domain.routing import Routes
@@ -47,6 +47,7 @@ from scheduler.loops.receive import ReceiveLoop, Turns
 from scheduler.loops.render import RenderLoop
 from scheduler.notify.sns import SnsTopic
 from scheduler.notify.webhook import WebhookSender
+from scheduler.observe.advice import advice_for
 from scheduler.observe.health import HealthServer
 from scheduler.observe.metrics import Metrics
 from scheduler.outages import Outages
@@ -209,8 +210,7 @@ class Scheduler:
                 queues, key_name = self._facts(clients)
                 self._host.enter()
             except Unavailable as error:
-                advice = "check the instance's role or the credentials" if isinstance(error, AccessDenied) else None
-                log.warning("aws_unavailable", error=str(error), advice=advice)
+                log.warning("aws_unavailable", error=str(error), advice=advice_for(error))
                 self._condition.aws_why = str(error)
             else:
                 self._condition.aws_why = None
