@@ -10,9 +10,9 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
+from scheduler.autoscale.policies.choice import KEYS
 from scheduler.config_sections import Autoscaling, bounds
 from scheduler.domain.errors import ConfigError
-from scheduler.simulate.contenders import KEYS
 from scheduler.simulate.model import Shortage, Terms
 
 USUAL = Terms()
