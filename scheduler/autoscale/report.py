@@ -39,7 +39,6 @@ class FleetReport:
     leader: str
     decided_s_ago: float | None
     paused_for_s: float
-    paused_until_s: float | None
     paused_by: str
     paused_why: str
     visible: int
@@ -99,7 +98,6 @@ def report(
         leader=book.leader if book else "",
         decided_s_ago=round(now_s - book.written_s, 1) if book else None,
         paused_for_s=round(pause.until_s - now_s, 1) if pause else 0.0,
-        paused_until_s=pause.until_s if pause else None,
         paused_by=pause.by if pause else "",
         paused_why=pause.why if pause else "",
         visible=counts.visible + counts.delayed,

@@ -27,11 +27,10 @@ OWN_KEYS = frozenset({"enabled", "fleet", "fleet_id", "state_table"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Followed:
-    """The section in force, its published version, and whether it is what this host's own file says."""
+    """The section in force, and its published version."""
 
     section: Autoscaling
     version: int
-    is_own: bool
 
 
 class SettingsWatch:
@@ -93,7 +92,7 @@ class SettingsWatch:
                 published_by=published.by,
                 differs=_changes(own, published.values),
             )
-        return Followed(section=self._merged(published), version=published.version, is_own=is_own)
+        return Followed(section=self._merged(published), version=published.version)
 
     def _look_at_the_file(self) -> None:
         stamp = _stamp(self._file)

@@ -63,7 +63,7 @@ def simulate_command(
 ) -> None:
     """Run scaling policies over your traffic on a virtual clock, and say what to write into [autoscaling].
 
-    A trace has the columns t and service_s, in seconds, and optionally model, steps and images. --plot draws the fleet
+    A trace has the columns t and service_s, in seconds, and optionally model. --plot draws the fleet
     over time, or cost against lateness with --compare and --sweep. docs/simulation.md tells how to read the figures.
 
     \b

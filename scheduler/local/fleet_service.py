@@ -37,8 +37,8 @@ class FleetServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, workers: Workers, metadata: LocalMetadata, *, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, workers: Workers, metadata: LocalMetadata) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
         self.workers = workers
         self.metadata = metadata
 
@@ -114,7 +114,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="a folder for each worker is made below it")
     parser.add_argument("--boot-seconds", type=float, default=0.0, help="from launch to start (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="default: any free port")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for the workers; repeatable")
     parser.add_argument("command", nargs="+", help="starts one worker")
     asked = parser.parse_args()
@@ -125,7 +124,7 @@ def main() -> None:
         }
         recipe = Recipe(command=asked.command, folder=asked.folder.resolve(), environ=environ)
         workers = Workers(recipe, boot_s=asked.boot_seconds, on_launch=metadata.add)
-        _serve(workers, FleetServer(workers, metadata, port=asked.port))
+        _serve(workers, FleetServer(workers, metadata))
 
 
 def _serve(workers: Workers, server: FleetServer) -> None:

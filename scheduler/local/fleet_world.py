@@ -24,6 +24,7 @@ from scheduler.local.fleet_service import LISTENING
 from scheduler.local.world import ACCOUNT, REGION, TABLE, LocalWorld
 
 START_DEADLINE_S = 30.0
+BOOT_S = 3.0
 SECTION = """
 [autoscaling]
 enabled = true
@@ -40,16 +41,11 @@ class LocalFleetWorld:
         world: LocalWorld,
         *,
         max_capacity: int,
-        min_capacity: int = 0,
-        boot_s: float = 3.0,
-        seconds_per_step: float = 0.05,
         keys: Mapping[str, object] | None = None,
     ) -> None:
         """`keys` are further ones of [autoscaling]."""
         self._world = world
-        self._boot_s = boot_s
-        self._seconds_per_step = seconds_per_step
-        self._keys = {"min_capacity": min_capacity, "max_capacity": max_capacity, **(keys or {})}
+        self._keys = {"max_capacity": max_capacity, **(keys or {})}
         self._service: subprocess.Popen[bytes] | None = None
         self.address = ""
 
@@ -95,11 +91,10 @@ class LocalFleetWorld:
             [
                 *(sys.executable, "-m", "scheduler.local.fleet_service"),
                 f"--folder={folder}",
-                f"--boot-seconds={self._boot_s:g}",
+                f"--boot-seconds={BOOT_S:g}",
                 "--env=SCHEDULER_SCHEDULER_HEALTH_PORT=0",
                 "--",
                 *worker,
-                f"--seconds-per-step={self._seconds_per_step:g}",
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -249,7 +249,6 @@ class _World:
             in_flight=told.in_flight,
             running=workers.busy,
             received_total=self.received,
-            finished_total=self.finished,
             target=workers.target + len(workers.leaving),
             serving=workers.serving,
             booting_s=tuple([now_s - worker.born_s for worker in booting][::-1]),

@@ -34,7 +34,6 @@ class Member:
     instance_id: str
     life: Life
     launched_s: float
-    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
