@@ -1,4 +1,4 @@
-"""A request to the asynchronous job API: ``{"task_id", "api_path", "request_body"}``, and what its clients see of it."""
+"""A request to the asynchronous job API: ``{"task_id", "api_path", "request_body"}``, and its end in the record."""
 
 from __future__ import annotations
 
