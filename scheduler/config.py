@@ -38,6 +38,8 @@ PREFIX = "SCHEDULER_"
 FILE_VARIABLE = "SCHEDULER_CONFIG"
 DEFAULT_FILE = Path("conf.ini")
 MAX_SHOWN_CHARS = 120
+WEBUI_RUNTIMES = ("sdwebui", "legacy")
+"""The names of the WebUI of [sd_api], where [engines] does not give them to another."""
 _LAST = sys.maxsize
 """The line of what stands on none: it is reported after what does."""
 
@@ -77,6 +79,18 @@ class Settings:
     def state_table(self) -> str:
         """The table of the fleet's state."""
         return self.autoscaling.state_table or f"{self.aws.dynamodb_table}-fleet"
+
+    @property
+    def served(self) -> dict[str, syntax.EngineLine]:
+        """What serves each runtime, in the order in which tasks without one look for an engine.
+
+        Where [engines] names any, the WebUI of [sd_api] is there only if its address is given.
+        """
+        named, api = self.engines.lines, self.sd_api
+        if named and ("sd_api", "sd_api_base_url") not in self.sources:
+            return named
+        webui = syntax.EngineLine("sdwebui", api.sd_api_base_url, api.restart_command)
+        return {name: webui for name in WEBUI_RUNTIMES if name not in named} | named
 
     @property
     def secrets(self) -> list[str]:

@@ -21,9 +21,7 @@ from scheduler.cli.task_request import build_message, read_message
 from scheduler.cli.task_show import print_record
 from scheduler.cli.task_wait import EndWait
 from scheduler.domain.errors import Rejected
-from scheduler.domain.routing import Routes
 from scheduler.domain.task import Task
-from scheduler.engines.build import build_engines
 from scheduler.session import Session, open_session
 from scheduler.stores.inputs import JudgedInputs
 from scheduler.submission import Submitted, submit
@@ -93,8 +91,7 @@ def submit_command(  # noqa: PLR0917 - click passes every option
     if file is None or own.looks_like(message):
         message.setdefault("task_id", task_id or str(uuid.uuid4()))
     task = _task_in(message)
-    inputs = JudgedInputs(configured)
-    warnings = check(task, routes=Routes(build_engines(configured, inputs)), inputs=inputs, max_pixels=max_pixels)
+    warnings = check(task, served=configured.served, inputs=JudgedInputs(configured), max_pixels=max_pixels)
     if wait or not as_json:
         for warning in warnings:
             click.secho(f"warning: {warning}", err=True, fg="yellow")
