@@ -348,6 +348,24 @@ def test_no_log_line_of_a_command_shows_a_secret(fleet, monkeypatch):
     assert secret not in done.output
 
 
+def test_a_task_that_is_submitted_brings_a_fleet_of_none_its_first_worker(fleet):
+    done = fleet.run("task", "submit", "--prompt", "a fox", "--id", "fox")
+    assert done.stdout == "fox\n"
+    assert "warning" not in done.stderr
+    assert fleet.told("fleet", "show")["target"] == 1
+
+
+@pytest.mark.parametrize("how", [[], ["--json"]], ids=["for people", "as JSON"])
+def test_a_fleet_that_cannot_be_looked_at_costs_a_submitted_task_no_more_than_a_warning(fleet, how):
+    text = fleet.config.read_text()
+    fleet.config.write_text(text.replace("[autoscaling]", "[autoscaling]\nstate_table = of-nobody"))
+    done = fleet.run("task", "submit", "--prompt", "a fox", "--id", "fox", *how)
+    warned = json.loads(done.stdout)["warnings"][0] if how else done.stderr
+    assert "the fleet could not be looked at" in warned
+    messages = fleet.cloud.clients.sqs.receive_message(QueueUrl=fleet.queue.url)["Messages"]
+    assert [json.loads(message["Body"])["task_id"] for message in messages] == ["fox"]
+
+
 def test_without_a_fleet_it_says_so(fleet):
     text = fleet.config.read_text().replace("enabled = true", "enabled = false")
     fleet.config.write_text("\n".join(line for line in text.splitlines() if not line.startswith("fleet_id")))
