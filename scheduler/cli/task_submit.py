@@ -79,11 +79,15 @@ def submit_command(  # noqa: PLR0917 - click passes every option
       sd-scheduler task submit --prompt "the same in winter" --image summer.png
       sd-scheduler task submit --file task.json --json
     """
+    options = {"image": image, "checkpoint": checkpoint, "settings": settings}
+    if (file is None) == (prompt is None):
+        raise click.UsageError("give either --file or --prompt")
+    if file is not None and (task_id or any(options.values())):
+        raise click.UsageError("--image, --checkpoint, --set and --id go with --prompt; a --file says it all itself")
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout goes with --wait")
     configured = load_settings(config, local=local)
     max_pixels = configured.scheduler.max_pixels
-    options = {"image": image, "checkpoint": checkpoint, "settings": settings}
     message = _message(file, prompt, task_id, options, max_pixels=max_pixels)
     task = _task_in(message)
     warnings = check(task, served=configured.served, inputs=JudgedInputs(configured), max_pixels=max_pixels)
@@ -107,11 +111,7 @@ def submit_command(  # noqa: PLR0917 - click passes every option
 def _message(
     file: IO[bytes] | None, prompt: str | None, task_id: str | None, options: Mapping[str, Any], *, max_pixels: int
 ) -> dict[str, Any]:
-    """Return the message that was given, or is made of the options that go with a prompt. Raises UsageError."""
-    if (file is None) == (prompt is None):
-        raise click.UsageError("give either --file or --prompt")
-    if file is not None and (task_id or any(options.values())):
-        raise click.UsageError("--image, --checkpoint, --set and --id go with --prompt; a --file says it all itself")
+    """Return the message that was given, or is made of the options that go with a prompt."""
     message = read_message(file) if file else build_message(prompt or "", **options, max_pixels=max_pixels)
     if file is None or own.looks_like(message):
         message.setdefault("task_id", task_id or str(uuid.uuid4()))
