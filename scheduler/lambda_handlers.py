@@ -1,4 +1,5 @@
-"""Entry points for AWS Lambda. The configuration comes through SCHEDULER_<SECTION>_<KEY> variables, or a packed conf.ini.
+"""Entry points for AWS Lambda. The configuration comes through SCHEDULER_<SECTION>_<KEY> variables, or a packed
+conf.ini.
 
 `autoscale` belongs on a schedule of one minute: with min_capacity = 0 it is what begins again from nothing.
 docs/lambda.md says how to pack it, what it may do, and what runs it.

@@ -77,8 +77,8 @@ def take(
     """Put together what EC2 and the registry show.
 
     `silent_s` tells for each instance how long its heartbeat has not changed, counted by the leader between its own
-    successful reads, so that no clock but its own is in it. `unreadable` are instances whose record is there and makes no
-    sense. `began_s` is when the registry began.
+    successful reads, so that no clock but its own is in it. `unreadable` are instances whose record is there and makes
+    no sense. `began_s` is when the registry began.
     """
     found: dict[str, list[Worker]] = {}
     members = {member.instance_id: member for member in view.members}

@@ -1,7 +1,7 @@
 """The transitions of a worker's record, on which it rests that no running task is ever killed; pure.
 
-EC2's calls cannot be fenced: a leader that slept may wake and send one at any time. So nothing ends a worker but its own
-consent, written into its record, one way::
+EC2's calls cannot be fenced: a leader that slept may wake and send one at any time. So nothing ends a worker but its
+own consent, written into its record, one way::
 
     ACTIVE ──leader──▶ DRAIN ──worker──▶ DRAINED ──leader──▶ TERM ──▶ GONE
        ▲                 │                  │

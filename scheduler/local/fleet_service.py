@@ -1,10 +1,11 @@
 """The fleet of local mode: an HTTP service on loopback over the worker processes of this machine.
 
 ``python -m scheduler.local.fleet_service --folder F [--boot-seconds S] [--env NAME=VALUE]... -- COMMAND...`` prints one
-line, ``listening on http://127.0.0.1:PORT``, and serves until standard input ends or SIGTERM; then it stops the workers.
-In COMMAND and in values ``{id}`` stands for the worker's instance id. `GET /fleet`, `PUT /target` and `POST /end` are
-what `autoscale.fleets.local` asks. Like a Spot Fleet it replaces what ends while the target stays, and keeps an excess.
-Each worker has instance metadata of its own, and `POST /interrupt` takes one away as EC2 takes a Spot instance.
+line, ``listening on http://127.0.0.1:PORT``, and serves until standard input ends or SIGTERM; then it stops the
+workers. In COMMAND and in values ``{id}`` stands for the worker's instance id. `GET /fleet`, `PUT /target` and
+`POST /end` are what `autoscale.fleets.local` asks. Like a Spot Fleet it replaces what ends while the target stays, and
+keeps an excess. Each worker has instance metadata of its own, and `POST /interrupt` takes one away as EC2 takes a Spot
+instance.
 """
 
 from __future__ import annotations

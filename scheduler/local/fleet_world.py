@@ -34,7 +34,9 @@ fleet_id = {address}
 
 
 class LocalFleetWorld:
-    """A context manager over a `LocalWorld` that is up: the fleet's table, its service, and [autoscaling] in conf.ini."""
+    """A context manager over a `LocalWorld` that is up: the fleet's table, its service,
+    and [autoscaling] in conf.ini.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""One worker of the local fleet: ``python -m scheduler.local.worker -c conf.ini``, the real daemon with a stand-in of its own.
+"""One worker of the local fleet: ``python -m scheduler.local.worker -c conf.ini``, the real daemon with a stand-in of
+its own.
 
 Everything else comes through the environment, as on an instance: AWS's endpoint, and the instance's metadata.
 """

@@ -1,4 +1,5 @@
-"""Local mode's world: moto, the stand-ins for engines, the resources and a configuration, all on loopback and under `.local/`.
+"""Local mode's world: moto, the stand-ins for engines, the resources and a configuration, all on loopback and under
+`.local/`.
 
 Only endpoints differ from a real instance: the scheduler that runs in it is the very one.
 """

@@ -1,4 +1,6 @@
-"""Who takes part in a comparison: our policies as `[autoscaling]` sets them, and the rivals, each with its habits; pure."""
+"""Who takes part in a comparison: our policies as `[autoscaling]` sets them, and the rivals,
+each with its habits; pure.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What people use today, as published, for comparison; each with what the world must know of how it takes capacity away.
+"""What people use today, as published, for comparison; each with what the world must know of how it takes capacity
+away.
 
 Where a rival needs a number that its authors leave to the user, the default is the one they give or show.
 """

@@ -1,4 +1,6 @@
-"""[autoscaling] while the daemon runs: edits are taken up, told and published; bad ones are refused; the newest wins."""
+"""[autoscaling] while the daemon runs: edits are taken up, told and published;
+bad ones are refused; the newest wins.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`python -m scheduler.local.comfy`: starts the stand-in, says where it listens, ends when told to, without draining."""
+"""`python -m scheduler.local.comfy`: starts the stand-in, says where it listens,
+ends when told to, without draining.
+"""
 
 from __future__ import annotations
 

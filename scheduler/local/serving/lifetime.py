@@ -13,7 +13,8 @@ from scheduler.local.serving.server import StandinServer
 
 
 def serve(server: StandinServer, *, exit_with_parent: bool, drains: bool = True, opens_after_s: float = 0.0) -> None:
-    """Serve until SIGTERM or SIGINT, then drain, if that is in the real server's nature; a second signal ends the process at once.
+    """Serve until SIGTERM or SIGINT, then drain, if that is in the real server's nature; a second signal ends the
+    process at once.
 
     With `exit_with_parent` the process also ends when its stdin is closed. With `opens_after_s` the port, announced at
     once, refuses for so long; the server must not listen yet.
