@@ -29,12 +29,4 @@ def autoscale(event: dict[str, Any], context: object) -> dict[str, Any]:
     parts = open_fleet(settings, host=name)
     outcome = make_leader(parts, name=name, looks_once=True).tick()
     book = outcome.book
-    return {
-        "leads": outcome.leads,
-        "leader": book.leader if book else None,
-        "wanted": book.capacity if book else None,
-        "reasons": list(book.reasons) if book else [],
-        "hold": book.hold if book else "",
-        "target": outcome.plan.target if outcome.plan else None,
-        "snapshot": asdict(book.snapshot) if book and book.snapshot else None,
-    }
+    return outcome.to_json() | {"snapshot": asdict(book.snapshot) if book and book.snapshot else None}

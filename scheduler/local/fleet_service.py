@@ -28,8 +28,8 @@ from scheduler.autoscale.fleets.local import view_to_json
 from scheduler.domain.clock import SystemClock
 from scheduler.local.fleet_workers import Recipe, Workers
 from scheduler.local.metadata import LocalMetadata
+from scheduler.local.serving.announcing import announce
 
-LISTENING = "listening on "
 TICK_S = 0.1
 
 
@@ -134,8 +134,7 @@ def _serve(workers: Workers, server: FleetServer) -> None:
         signal.signal(number, lambda *_: stop.put("signal"))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
-    sys.stdout.write(f"{LISTENING}{server.address}\n")
-    sys.stdout.flush()
+    announce(server.address)
     while True:
         try:
             stop.get(timeout=TICK_S)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from http.client import HTTPConnection
 from pathlib import Path
@@ -20,10 +18,9 @@ from scheduler.aws.addresses import Account
 from scheduler.aws.make_state_table import make_state_table
 from scheduler.aws.making import CHANGES, Making
 from scheduler.domain.errors import Fatal
-from scheduler.local.fleet_service import LISTENING
+from scheduler.local.serving.announcing import announced
 from scheduler.local.world import ACCOUNT, REGION, TABLE, LocalWorld
 
-START_DEADLINE_S = 30.0
 BOOT_S = 3.0
 SECTION = """
 [autoscaling]
@@ -103,11 +100,7 @@ class LocalFleetWorld:
             start_new_session=True,  # a Ctrl-C is for this process, which then stops that one
             env=os.environ,
         )
-        out, end_s = self._service.stdout, time.monotonic() + START_DEADLINE_S
-        while out is not None and time.monotonic() < end_s:
-            if select.select([out], [], [], 0.2)[0]:
-                line = out.readline().decode()
-                if line.startswith(LISTENING):
-                    return line.removeprefix(LISTENING).strip()
-                break
-        raise Fatal("the local fleet's service did not start")
+        address = announced(self._service)
+        if address is None:
+            raise Fatal("the local fleet's service did not start")
+        return address

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 
+from scheduler.local.serving.announcing import announce
 from scheduler.local.serving.server import StandinServer
 
 
@@ -25,8 +25,7 @@ def serve(server: StandinServer, *, exit_with_parent: bool, drains: bool = True,
     if exit_with_parent:
         threading.Thread(target=_exit_at_end_of_stdin, name="parent", daemon=True).start()
     host, port = server.socket.getsockname()[:2]
-    sys.stdout.write(f"listening on http://{host}:{port}\n")
-    sys.stdout.flush()
+    announce(f"http://{host}:{port}")
     if opens_after_s:
         time.sleep(opens_after_s)
         server.server_activate()
