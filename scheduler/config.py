@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -38,6 +38,8 @@ PREFIX = "SCHEDULER_"
 FILE_VARIABLE = "SCHEDULER_CONFIG"
 DEFAULT_FILE = Path("conf.ini")
 MAX_SHOWN_CHARS = 120
+WEBUI_RUNTIMES = ("sdwebui", "legacy")
+"""The names of the WebUI of [sd_api], where [engines] does not give them to another."""
 _LAST = sys.maxsize
 """The line of what stands on none: it is reported after what does."""
 
@@ -54,8 +56,6 @@ A line that begins with # or ; is a comment; to change a default, remove the # b
 ${{NAME}} in a value is replaced from the environment; write $${{ for the characters ${{.
 {PREFIX}<SECTION>_<KEY> in the environment overrides a key: {PREFIX}AWS_S3_BUCKET, {PREFIX}SCHEDULER_MAX_RUNS.
 "sd-scheduler config check" tells what is wrong, "sd-scheduler config show" what is in effect."""
-
-_Model = TypeVar("_Model", bound=Section)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +79,18 @@ class Settings:
     def state_table(self) -> str:
         """The table of the fleet's state."""
         return self.autoscaling.state_table or f"{self.aws.dynamodb_table}-fleet"
+
+    @property
+    def served(self) -> dict[str, syntax.EngineLine]:
+        """What serves each runtime, in the order in which tasks without one look for an engine.
+
+        Where [engines] names any, the WebUI of [sd_api] is there only if its address is given.
+        """
+        named, api = self.engines.lines, self.sd_api
+        if named and ("sd_api", "sd_api_base_url") not in self.sources:
+            return named
+        webui = syntax.EngineLine("sdwebui", api.sd_api_base_url, api.restart_command)
+        return {name: webui for name in WEBUI_RUNTIMES if name not in named} | named
 
     @property
     def secrets(self) -> list[str]:
@@ -148,24 +160,13 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
             f"and fill in [aws], or name another with -c FILE or {FILE_VARIABLE}",
         )
     file = wanted if ini else None
-    aws = _section("aws", Aws, given, environ, faults, file=file)
-    sd_api = _section("sd_api", SdApi, given, environ, faults, file=file)
-    engines = _section("engines", Engines, given, environ, faults, file=file)
-    scheduler = _section("scheduler", Scheduler, given, environ, faults, file=file)
-    inputs = _section("inputs", Inputs, given, environ, faults, file=file)
-    notify = _section("notify", Notify, given, environ, faults, file=file)
-    autoscaling = _section("autoscaling", Autoscaling, given, environ, faults, file=file)
-    problems = faults.in_order()
-    if problems or not (aws and sd_api and engines and scheduler and inputs and notify and autoscaling):
-        raise ConfigError(problems)
+    sections: dict[str, Any] = {
+        name: _section(name, model, given, environ, faults, file=file) for name, model in SECTIONS.items()
+    }
+    if None in sections.values() or faults.in_order():
+        raise ConfigError(faults.in_order())
     return Settings(
-        aws=aws,
-        sd_api=sd_api,
-        engines=engines,
-        scheduler=scheduler,
-        inputs=inputs,
-        notify=notify,
-        autoscaling=autoscaling,
+        **sections,
         file=file,
         sources=MappingProxyType({key: value.source for key, value in given.items()}),
     )
@@ -291,8 +292,14 @@ def _from_environment(environ: Mapping[str, str], faults: _Faults) -> _GivenKeys
 
 
 def _section(
-    name: str, model: type[_Model], given: _GivenKeys, environ: Mapping[str, str], faults: _Faults, *, file: Path | None
-) -> _Model | None:
+    name: str,
+    model: type[Section],
+    given: _GivenKeys,
+    environ: Mapping[str, str],
+    faults: _Faults,
+    *,
+    file: Path | None,
+) -> Section | None:
     """Validate one section; None when it has faults. With no `file` a missing key is not reported again."""
     texts: dict[str, str] = {}
     spoiled: set[str] = set()

@@ -28,7 +28,7 @@ from scheduler.domain.pace import Pace
 from scheduler.domain.ports import PreparedRun
 from scheduler.domain.routing import Routes
 from scheduler.domain.turns import Turns
-from scheduler.held import Held, HeldTasks, State, Topic
+from scheduler.held import Held, HeldTasks, Signal, State
 from scheduler.held_messages import HeldMessages
 from scheduler.intake import Intake
 from scheduler.loops.announce import AnnounceLoop
@@ -409,9 +409,9 @@ class Worker:
         return self.metrics.registry.get_sample_value(f"sd_scheduler_{name}", labels) or 0.0
 
 
-def _make_patient(topic: Topic, clock: FakeClock) -> None:
+def _make_patient(signal: Signal, clock: FakeClock) -> None:
     def wait(seen: int, timeout_s: float) -> None:
-        if topic.version == seen:
+        if signal.version == seen:
             clock.advance(timeout_s)
 
-    topic.wait = wait  # type: ignore[method-assign]
+    signal.wait = wait  # type: ignore[method-assign]

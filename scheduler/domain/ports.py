@@ -210,7 +210,7 @@ class ImageStore(Protocol):
         """Store `value` as JSON unless something lies under `key`. Raises Unavailable, Unstorable."""
 
     def read_json(self, key: str) -> Any:
-        """Return the value that lies under `key`, None when nothing does. Raises Unavailable."""
+        """Return the value that lies under `key`, None when nothing does or nothing may be read. Raises Unavailable."""
 
 
 class Topic(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from scheduler.admission import Admission
-from scheduler.domain.errors import AccessDenied, Unavailable
+from scheduler.domain.errors import Unavailable
 from scheduler.domain.pace import WINDOW_TASKS, ask_for
 from scheduler.domain.ports import Clock, MessageQueue
 from scheduler.domain.retry import backoff_s
@@ -15,6 +15,7 @@ from scheduler.domain.turns import Turns
 from scheduler.held import HeldTasks
 from scheduler.intake import Intake
 from scheduler.loops.lane import Lane
+from scheduler.observe.advice import advice_for
 from scheduler.observe.metrics import Metrics
 from scheduler.outages import Outages
 from scheduler.stop import StopSignal
@@ -111,8 +112,7 @@ class ReceiveLoop:
         self._turns.received(self._index, full=False)
         self._metrics.aws_errors.inc()
         if self.trouble is None:
-            advice = "check the instance's role or the credentials" if isinstance(error, AccessDenied) else None
-            log.warning("queue_unavailable", queue=self._index, error=str(error), advice=advice)
+            log.warning("queue_unavailable", queue=self._index, error=str(error), advice=advice_for(error))
         self.trouble = str(error)
         self._stop.wait(min(30.0, backoff_s(self._failures, 1.0)))
 
