@@ -13,8 +13,6 @@ from world import Engines, World
 VISIBLE = (Mood.REFUSING, Mood.BROKEN, Mood.THROTTLED)
 """Moods that show themselves within seconds; what hangs does so only when the time limits of the calls are up."""
 TASKS = 6
-SOON = "from scheduler.aws import clients; clients.WORK_READ_TIMEOUT_S = 3"
-"""A time limit of its calls that a test can wait for three times; it is no setting."""
 SAYS = {"sqs": "receiving from", "dynamodb": "task", "s3": "storing s3://"}
 
 
@@ -31,7 +29,7 @@ def test_a_service_that_fails_in_every_way_costs_no_task_and_no_picture(
     world: World, engine: Engines, start: Start, flaky: FlakyAws, service: str
 ) -> None:
     standin = engine(seconds_per_step=0.1)
-    daemon = start(world.conf(standin.base_url), flaky.environ, change=SOON).started()
+    daemon = start(world.conf(standin.base_url), flaky.environ).started()
     for n, mood in enumerate([*VISIBLE, Mood.HANGING, Mood.FORGETFUL]):
         ids = [world.send_task(f"{mood} {i}", seed=i) for i in range(TASKS)]
         daemon.wait_for("task_ended", times=TASKS * n + 2)
