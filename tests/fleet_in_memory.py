@@ -118,7 +118,7 @@ class ModelFleet:
         now_s = self._world.clock.now()
         for one, ended_s in list(self.ended_s.items()):
             if now_s - ended_s > LISTED_S:
-                self.members.pop(one, None)
+                del self.members[one], self.ended_s[one]
         is_modifying = now_s < self._modifying_until_s
         return FleetView(
             condition=Condition.MODIFYING if is_modifying else Condition.ACTIVE,

@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
+import waiting
 from aws_servers import REGION
-from waiting import until
 from world import World
 
 from scheduler.autoscale.fleets.local import LocalFleet
@@ -30,10 +31,15 @@ from scheduler.domain.clock import SystemClock
 from scheduler.fleet import capacity_keeper
 
 QUICK = (
-    "from scheduler.autoscale import leader; leader.LEASE_S, leader.TICK_S, leader.BUSY_TICK_S = 10, 3, 1; "
+    "from scheduler.autoscale import leader, member; "
+    "leader.LEASE_S, leader.TICK_S, leader.BUSY_TICK_S = 6, 1.5, 0.5; "
+    "member.BEAT_S, member.LEAVING_BEAT_S = 1, 0.5; "
     "from scheduler.local.worker import main; main()"
 )
-"""A worker with a lease and ticks that a test can wait for; they are no settings."""
+"""A worker with a lease, ticks and heartbeats that a test can wait for; they are no settings."""
+
+until = partial(waiting.until, every_s=0.3)
+"""A look at the fleet asks its service and its table."""
 
 
 class Fleet:

@@ -14,7 +14,7 @@ from scheduler.autoscale.protocol import Change, Worker
 from scheduler.autoscale.state_records import WORKER_NEEDS
 from scheduler.domain.errors import Unavailable
 
-FIELDS = tuple(Worker.__dataclass_fields__)
+FIELDS = frozenset(Worker.__dataclass_fields__)
 
 
 def applied(change: Change, record: Mapping[str, Any] | None) -> dict[str, Any] | None:

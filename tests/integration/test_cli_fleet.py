@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,6 +42,9 @@ from scheduler.domain.clock import SystemClock
 from scheduler.domain.errors import Unavailable
 from scheduler.fleet import capacity_keeper, make_leader, open_fleet
 from scheduler.local.fleet_demo import Keeper, Verdict
+from scheduler.local.fleet_service import FleetServer
+from scheduler.local.fleet_workers import Recipe, Workers
+from scheduler.local.metadata import LocalMetadata
 
 MEMBER = "local-0000"
 
@@ -89,11 +93,28 @@ class Fleet:
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "scheduler.local.fleet_service", f"--folder={tmp_path / 'workers'}"]
-    with subprocess.Popen([*command, "--", "sleep", "600"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().decode().split()[-1]
-        process.terminate()
+    """Serve a local fleet from this process, which costs a third of a second less than one of its own."""
+    stopped = threading.Event()
+    with LocalMetadata(SystemClock()) as metadata:
+        workers = Workers(Recipe(command=("sleep", "600"), folder=tmp_path / "workers"), boot_s=0)
+        server = FleetServer(workers, metadata)
+
+        def tick() -> None:
+            while not stopped.wait(0.05):
+                workers.tick(now=time.monotonic())
+
+        threads = [threading.Thread(target=tick), threading.Thread(target=server.serve_forever, args=(0.02,))]
+        for thread in threads:
+            thread.start()
+        try:
+            yield server.address
+        finally:
+            stopped.set()
+            server.shutdown()
+            for thread in threads:
+                thread.join()
+            server.server_close()
+            workers.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`sd-scheduler doctor` as a process: a whole world, a gate that lets through only what the policy allows, and ills."""
+"""`sd-scheduler doctor`: a whole world, a gate that lets through only what the policy allows, and ills."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 from aws_gate import Gate, gate
 from aws_servers import NOWHERE, Cloud, MadeQueue, aws_environ, unique
+from click.testing import CliRunner, Result
 from fakes.endpoint import endpoint, garbling
 
 from scheduler.aws.addresses import Account, QueueAddress
 from scheduler.aws.policy import worker_policy
+from scheduler.cli.root import cli
 from scheduler.supervisor_program import program
 
 ROOT = Path(__file__).parents[2]
@@ -102,23 +104,23 @@ class World:
             "SCHEDULER_SD_API_SD_API_BASE_URL": webui,
         }
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*CLI, *arguments],
-            env=self.environ,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
+    def run(self, *arguments: str) -> Result:
+        """Run doctor in this process, which is many times as fast as in one of its own."""
+        only: dict[str, str | None] = dict.fromkeys(os.environ.keys() - self.environ.keys())
+        with contextlib.chdir(self.folder):
+            return CliRunner(env={**only, **self.environ}).invoke(cli, ["doctor", *arguments])
+
+    def run_alone(self, **streams: Any) -> subprocess.CompletedProcess[str]:
+        """Run doctor as the process that a person starts."""
+        return subprocess.run(CLI, env=self.environ, cwd=self.folder, text=True, timeout=90, check=False, **streams)
 
     def look(self, *, code: int) -> dict[str, dict[str, str]]:
         """Run doctor --json; return the findings by check, our names left out."""
         done = self.run("--json")
-        assert done.returncode == code, done.stdout + done.stderr
+        assert done.exit_code == code, (done.output, done.exception)
         report = json.loads(done.stdout)
         assert report["ok"] == (code == 0)
+        assert isinstance(done.exception, SystemExit | None)
         assert "Traceback" not in done.stderr
         return {self.plain(each["check"]): each for each in report["checks"]}
 
@@ -346,7 +348,7 @@ def test_what_lies_in_another_region(moto_world: World) -> None:
 
 def test_a_wrong_configuration_ends_it_with_2_and_tells_every_fault(moto_world: World) -> None:
     moto_world.environ |= {"SCHEDULER_AWS_SQS_QUEUE_URL": "jobs.fifo", "SCHEDULER_SCHEDULER_MAX_RUNS": "0"}
-    done = moto_world.run()
+    done = moto_world.run_alone(capture_output=True)
     assert done.returncode == 2
     assert "FIFO queues are not supported" in done.stdout
     assert "SCHEDULER_SCHEDULER_MAX_RUNS" in done.stdout
@@ -404,9 +406,7 @@ def test_at_a_terminal_it_prints_a_table_with_what_to_do(moto_world: World) -> N
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        done = subprocess.run(
-            CLI, env=moto_world.environ, cwd=moto_world.folder, stdout=theirs, stderr=subprocess.PIPE, check=False
-        )
+        done = moto_world.run_alone(stdout=theirs, stderr=subprocess.PIPE)
     finally:
         os.close(theirs)
         reader.join(10)

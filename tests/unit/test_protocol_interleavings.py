@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
@@ -94,6 +94,7 @@ class Violation(Exception):
     """A state that must not be."""
 
 
+@cache
 def worker_of(record: Record) -> Worker:
     assert record.state is not None
     assert record.boot_id is not None
@@ -156,7 +157,11 @@ class Search:
         self.rules = rules
         self.seen: set[World] = set()
         self.reached: set[str] = set()
-        self._applied = lru_cache(maxsize=None)(self._apply)
+        # Few records and few writes make up all the states, so what is asked of the code is asked once of each.
+        self._applied = cache(self._apply)
+        self._written = cache(self._change)
+        self._duty_of = cache(self._duty)
+        self._sent_by_leaders = cache(self._writes_of_a_leader)
 
     def run(self) -> Search:
         todo = deque([World(None, leaders=(None,) * self.rules.leaders)])
@@ -189,7 +194,7 @@ class Search:
 
     def _apply(self, write: Write, record: Record | None) -> Record | None:
         """Return the record after the write, None where it was refused. Raises Violation."""
-        change = self._change(write)
+        change = self._written(write)
         after = None if change is None else applied(change, plain(record))
         if after is None:
             return None
@@ -267,10 +272,10 @@ class Search:
             return
         own = boot_id(world.boot)
         if world.answered is not None:
-            duty = self._duty(world.answered, own, is_idle=False)
+            duty = self._duty_of(world.answered, own, is_idle=False)
             yield world._replace(answered=None, obeyed=world.answered, is_open=duty.may_receive)
         elif world.obeyed is not None:
-            duty = self._duty(world.obeyed, own, is_idle=self.rules.idle(world))
+            duty = self._duty_of(world.obeyed, own, is_idle=self.rules.idle(world))
             done = world._replace(obeyed=None)
             if duty.ends:
                 self.reached.add("ends itself")
@@ -283,7 +288,7 @@ class Search:
             yield done
         elif world.record is None or world.record.boot_id != own:
             # It reads its record, and enters it or obeys it; the read and the write may lie apart, by the delay.
-            if self._change(Write("register", world.record, world.boot)) is None:
+            if self._written(Write("register", world.record, world.boot)) is None:
                 yield world._replace(answered=world.record)
             else:
                 yield from (after for after, _ in self._send(world, Write("register", world.record, world.boot)))
@@ -325,16 +330,23 @@ class Search:
             if self.rules.writes_off and world.record is None and world.is_up:
                 yield from (after for after, _ in self._send(world, Write("disown", None, -1)))
             return
-        for kind, is_seen in SEEN_BY_LEADERS.items():
-            if kind == "drain" and seen.drain_no >= self.rules.drains:
-                continue
-            if kind == "bury" and not self.rules.writes_off:
-                continue
-            if is_seen(seen) and (kind != "gone" or not world.is_up):
-                yield from (after for after, _ in self._send(world, Write(kind, seen, -1)))
+        for write in self._sent_by_leaders(seen, is_up=world.is_up):
+            yield from (after for after, _ in self._send(world, write))
         if seen.state is State.TERM and world.is_up and self.rules.leader_kills:
             self.reached.add("is killed")
             yield self._ended(world)
+
+    def _writes_of_a_leader(self, seen: Record, *, is_up: bool) -> list[Write]:
+        left_out = {
+            "drain": seen.drain_no >= self.rules.drains,
+            "bury": not self.rules.writes_off,
+            "gone": is_up,
+        }
+        return [
+            Write(kind, seen, -1)
+            for kind, is_seen in SEEN_BY_LEADERS.items()
+            if is_seen(seen) and not left_out.get(kind, False)
+        ]
 
     @staticmethod
     def _ended(world: World) -> World:
