@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from scheduler.config import Settings
-from scheduler.config_syntax import EngineLine
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.ports import Engine, Inputs
 from scheduler.engines.comfyui import ComfyUiEngine
@@ -17,19 +16,15 @@ from scheduler.engines.job_api_client import JobApiClient
 from scheduler.engines.sdwebui import SdWebUiEngine
 from scheduler.sd_api_client import SdApiClient
 
-WEBUI_RUNTIMES = ("sdwebui", "legacy")
-"""The names of the WebUI of [sd_api], where [engines] does not give them to another."""
-
 
 def build_engines(settings: Settings, inputs: Inputs) -> list[Engine]:
     """Return an engine for each address; the first of a runtime bears its name, the others a number besides.
 
-    An address under several names is one engine that serves them all. Where [engines] names any, the WebUI of
-    [sd_api] is there only if its address is given.
+    An address under several names is one engine that serves them all.
     """
     runtimes: dict[tuple[str, str], list[str]] = {}
     commands: dict[tuple[str, str], tuple[str, ...]] = {}
-    for name, line in _lines(settings):
+    for name, line in settings.served.items():
         for url in line.base_urls:
             runtimes.setdefault((line.kind, url), []).append(name)
             commands[line.kind, url] = commands.get((line.kind, url), ()) or line.restart_command
@@ -46,15 +41,6 @@ def build_engines(settings: Settings, inputs: Inputs) -> list[Engine]:
         )
         built.append(_KINDS[kind](order))
     return built
-
-
-def _lines(settings: Settings) -> Iterator[tuple[str, EngineLine]]:
-    """Yield each runtime with what serves it, in the order in which tasks without a runtime look for an engine."""
-    named, api = settings.engines.lines, settings.sd_api
-    if not named or ("sd_api", "sd_api_base_url") in settings.sources:
-        webui = EngineLine("sdwebui", api.sd_api_base_url, api.restart_command)
-        yield from ((name, webui) for name in WEBUI_RUNTIMES if name not in named)
-    yield from named.items()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

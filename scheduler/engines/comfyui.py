@@ -24,6 +24,7 @@ from scheduler.domain.errors import (
 )
 from scheduler.domain.pace import Needs
 from scheduler.domain.ports import Clock, Inputs, PreparedRun, Preview
+from scheduler.domain.routing import kind_for
 from scheduler.domain.task import Progress, Task, TaskType
 from scheduler.engine_http import AnswerTimedOut
 from scheduler.engines import comfyui_graph
@@ -89,7 +90,7 @@ class ComfyUiEngine:
 
     def can_run(self, task: Task) -> bool:
         """See the port."""
-        return task.task_type is TaskType.PIPELINE and task.api_path is None
+        return kind_for(task) == "comfyui"
 
     def needs(self, task: Task) -> Needs:
         """See the port."""

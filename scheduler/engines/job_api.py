@@ -25,6 +25,7 @@ from scheduler.domain.errors import (
 )
 from scheduler.domain.pace import Needs
 from scheduler.domain.ports import Clock, Inputs, Output, PreparedRun, Preview
+from scheduler.domain.routing import kind_for
 from scheduler.domain.task import Progress, Task
 from scheduler.engine_http import NobodyListens, NoSuchRoute
 from scheduler.engines.job_api_client import JobApiClient
@@ -90,7 +91,7 @@ class JobApiEngine:
 
     def can_run(self, task: Task) -> bool:
         """See the port."""
-        return task.api_path is not None
+        return kind_for(task) == "job_api"
 
     def needs(self, task: Task) -> Needs:
         """See the port. What a request of another API asks for, only that API knows."""

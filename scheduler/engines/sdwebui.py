@@ -24,6 +24,7 @@ from scheduler.domain.errors import (
 )
 from scheduler.domain.pace import Needs
 from scheduler.domain.ports import Clock, Inputs, PreparedRun, Preview
+from scheduler.domain.routing import kind_for
 from scheduler.domain.task import Progress, Task, TaskType
 from scheduler.engines import sdwebui_payload
 from scheduler.engines.restart import RestartCommand
@@ -75,7 +76,7 @@ class SdWebUiEngine:
 
     def can_run(self, task: Task) -> bool:
         """See the port."""
-        return task.task_type is not TaskType.PIPELINE
+        return kind_for(task) == "sdwebui"
 
     def needs(self, task: Task) -> Needs:
         """See the port."""
