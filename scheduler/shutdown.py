@@ -74,6 +74,7 @@ class Shutdown:
         threads.join("receive", lambda: max(0.0, polled_s - self.clock.monotonic()))  # it puts back what it brings
         self._return_unstarted()  # unless it was at that already when the stop began
         self.keepers_stop.set()
+        threads.join("interrupt", lambda: min(LAST_CYCLES_S, stop.left_s()))
         threads.join("keep", lambda: min(LAST_CYCLES_S, stop.left_s()))
         threads.join("preview", lambda: min(LAST_CYCLES_S, stop.left_s()))
         log.info("scheduler_stopped", left=[held.task.task_id for held in self.held.all()])

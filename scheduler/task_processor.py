@@ -232,6 +232,7 @@ class TaskProcessor:
                 sampler=output.sampler,
                 warnings=_few(output.warnings),
                 result_s3_uri=next(iter(output.result_uris), None),
+                job_id=held.job_id,
                 gpu_cost_usd=self._cost(held.generate_ms / 1000),
             )
             self._complete(held, claim, result)

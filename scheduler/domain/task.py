@@ -161,6 +161,8 @@ class Result:
     warnings: tuple[str, ...] = ()
     result_s3_uri: str | None = None
     """Where the engine itself stored the result, in place of `images`."""
+    job_id: str | None = None
+    """What the engine called the run, where it gives runs names."""
     gpu_cost_usd: Decimal | None = None
     """What the instance cost for the seconds of its render; None where no price is known."""
     images_key: str | None = None

@@ -71,7 +71,7 @@ def result_items(result: Result) -> dict[str, Any]:
         "store_ms": result.timings.store_ms,
     }
     optional = {"checkpoint": result.checkpoint, "sampler": result.sampler, "warnings": list(result.warnings)}
-    optional |= {"result_s3_uri": result.result_s3_uri}
+    optional |= {"result_s3_uri": result.result_s3_uri, "comfy_job_id": result.job_id}
     items |= {name: value for name, value in optional.items() if value}
     if result.gpu_cost_usd is not None:
         items["gpu_cost_usd"] = result.gpu_cost_usd

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scheduler.domain.errors import Unavailable
 from scheduler.domain.ports import Clock
-from scheduler.domain.task import Task
+from scheduler.domain.task import Format, Task
 from scheduler.stores.claim_updates import format_of
 from scheduler.stores.end_updates import Ending
 from scheduler.stores.expressions import Update
@@ -44,16 +44,24 @@ class SubmittedTasks:
         update.when("attribute_not_exists({" + self._table.key_name + "})")
         return self._table.write_if_allowed(task.task_id, update, doing="creating")
 
-    def request_cancel(self, task_id: str) -> str:
+    def request_cancel(self, task_id: str, *, unseen: bool = False) -> str:
         """Cancel a task: at once when it waits, through its holder when it runs. Return its status afterwards.
 
         ``processing`` means that the holder will write the end within one renewal; ``missing`` that there is no
-        such record. Raises Unavailable.
+        such record. Who sends straight to the queue has none until a worker claims the task: with `unseen` one is
+        written that shows it cancelled, whoever receives the message. Raises Unavailable.
         """
         for _ in range(3):
             record = self.read([task_id]).get(task_id)
-            if record is None:
+            if record is None and not unseen:
                 return "missing"
+            if record is None:
+                update = self._ending().ended("cancelled", Format.OWN, error="cancelled")
+                update.set(owner="closed", created_at=int(self._clock.now()))
+                update.when("attribute_not_exists({" + self._table.key_name + "})")
+                if self._table.write_if_allowed(task_id, update, doing="cancelling"):
+                    return "cancelled"
+                continue
             status = record.get("status")
             if status is None:  # a record of the predecessor's own
                 status = "pending" if record.get("taskStatus", "waiting") == "waiting" else "completed"
@@ -62,10 +70,12 @@ class SubmittedTasks:
                 if self._table.write_if_allowed(task_id, update, doing="cancelling"):
                     return status
             elif status == "pending":
-                ending = Ending(now=self._clock.now(), record_ttl_days=self._record_ttl_days)
-                update = ending.closed(record, "cancelled", None, key_name=self._table.key_name)
+                update = self._ending().closed(record, "cancelled", None, key_name=self._table.key_name)
                 if self._table.write_if_allowed(task_id, update, doing="closing"):
                     return "cancelled"
             else:
                 return str(status)
         raise Unavailable(f"the record of task {task_id} keeps changing under the cancellation")
+
+    def _ending(self) -> Ending:
+        return Ending(now=self._clock.now(), record_ttl_days=self._record_ttl_days)

@@ -64,7 +64,7 @@ class Submitting(Protocol):
 
     def create(self, task: Task, *, job_type: str) -> bool: ...
 
-    def request_cancel(self, task_id: str) -> str: ...
+    def request_cancel(self, task_id: str, *, unseen: bool = False) -> str: ...
 
 
 class Records:
@@ -862,6 +862,21 @@ def test_cancelling_what_is_not_there(records: Records) -> None:
     assert records.find("nobody") is None
 
 
+@pytest.mark.parametrize("task", [own_task(), eks_task()], ids=["own", "eks"])
+def test_a_task_that_nobody_has_seen_yet_can_be_cancelled_before_its_message_comes(
+    records: Records, task: Task
+) -> None:
+    assert records.submitted.request_cancel("task-1", unseen=True) == "cancelled"
+    assert records.refused(task, age_s=5.0) is Refusal.DUPLICATE
+    assert {"status", "finished_at", "expires_at", "created_at"} <= set(records.get())
+    assert records.submitted.request_cancel("task-1", unseen=True) == "cancelled"
+
+
+def test_cancelling_unseen_does_not_touch_what_is_there(records: Records) -> None:
+    records.claimed(own_task())
+    assert records.submitted.request_cancel("task-1", unseen=True) == "processing"
+
+
 def test_cancelled_task_of_a_dead_holder_is_for_the_next_receiver_to_end(records: Records) -> None:
     holder = records.claimed()
     assert records.submitted.request_cancel("task-1") == "processing"
@@ -1423,9 +1438,9 @@ def test_a_failed_task_sent_anew_has_no_job(records: Records) -> None:
 
 
 def test_where_an_engine_stored_the_result_itself_is_recorded(records: Records) -> None:
-    claim = records.claimed(job_task())
-    records.store.renew(claim, lease_s=LEASE_S, progress=None, job_id="job-7")
-    records.store.complete(claim, job_task(), dataclasses.replace(RESULT, images=(), result_s3_uri="s3://out/1.png"))
+    claim = records.claimed(job_task())  # and no renewal before a quick job has ended
+    result = dataclasses.replace(RESULT, images=(), result_s3_uri="s3://out/1.png", job_id="job-7")
+    records.store.complete(claim, job_task(), result)
     record = records.get()
     assert (record["status"], record["result_s3_uri"], record["comfy_job_id"]) == (
         "completed",

@@ -167,8 +167,8 @@ class FakeTaskStore:
             if result.gpu_cost_usd is not None:
                 record["gpu_cost_usd"] = float(result.gpu_cost_usd)
             record |= {"generate_ms": times.generate_ms, "store_ms": times.store_ms}
-            if result.result_s3_uri:
-                record["result_s3_uri"] = result.result_s3_uri
+            named = {"result_s3_uri": result.result_s3_uri, "comfy_job_id": result.job_id}
+            record |= {name: value for name, value in named.items() if value}
             told = {"checkpoint": result.checkpoint, "sampler": result.sampler, "warnings": list(result.warnings)}
             record |= {name: value for name, value in told.items() if value}
             addresses = [self._address(image.key) for image in result.images]
@@ -246,11 +246,17 @@ class FakeTaskStore:
             } | _format_of(task)
             return True
 
-    def request_cancel(self, task_id: str) -> str:
+    def request_cancel(self, task_id: str, *, unseen: bool = False) -> str:
         with self.faults.around("request_cancel"), self._lock:
             record = self.records.get(task_id)
-            if record is None:
+            if record is None and not unseen:
                 return "missing"
+            if record is None:
+                now = self._clock.now()
+                ended = {"status": "cancelled", "finished_at": now, "updated_at": int(now), "created_at": int(now)}
+                expires_at = math.ceil(now) + self._ttl_s
+                self.records[task_id] = {"task_id": task_id, "owner": "closed", "expires_at": expires_at} | ended
+                return "cancelled"
             status = record.get("status") or ("pending" if self._is_free(record) else "completed")
             if status == "processing":
                 record["cancel_requested"] = True
