@@ -1,13 +1,12 @@
-"""The engines of this host, as the settings name them: the only place that knows which kinds there are."""
+"""The engines of this host, as the settings name them: the only place that knows what makes each kind of them."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from scheduler.config import Settings
-from scheduler.config_syntax import EngineLine
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.ports import Engine, Inputs
 from scheduler.engines.comfyui import ComfyUiEngine
@@ -17,48 +16,25 @@ from scheduler.engines.job_api_client import JobApiClient
 from scheduler.engines.sdwebui import SdWebUiEngine
 from scheduler.sd_api_client import SdApiClient
 
-WEBUI_RUNTIMES = ("sdwebui", "legacy")
-"""The names of the WebUI of [sd_api], where [engines] does not give them to another."""
-
 
 def build_engines(settings: Settings, inputs: Inputs) -> list[Engine]:
-    """Return an engine for each address; the first of a runtime bears its name, the others a number besides.
-
-    An address under several names is one engine that serves them all. Where [engines] names any, the WebUI of
-    [sd_api] is there only if its address is given.
-    """
-    runtimes: dict[tuple[str, str], list[str]] = {}
-    commands: dict[tuple[str, str], tuple[str, ...]] = {}
-    for name, line in _lines(settings):
-        for url in line.base_urls:
-            runtimes.setdefault((line.kind, url), []).append(name)
-            commands[line.kind, url] = commands.get((line.kind, url), ()) or line.restart_command
+    """Return the engines of the settings, in the order in which tasks without a runtime look for one."""
     built: list[Engine] = []
-    for (kind, url), names in runtimes.items():
-        number = 1 + sum(names[0] in engine.runtimes for engine in built)
-        wanted = _Wanted(
+    for wanted in settings.configured_engines:
+        order = _Order(
             settings=settings,
             inputs=inputs,
-            name=names[0] if number == 1 else f"{names[0]}-{number}",
-            url=url,
-            runtimes=frozenset(names),
-            restart_command=commands[kind, url],
+            name=wanted.name,
+            url=wanted.base_url,
+            runtimes=frozenset(wanted.runtimes),
+            restart_command=wanted.restart_command,
         )
-        built.append(_KINDS[kind](wanted))
+        built.append(_KINDS[wanted.kind](order))
     return built
 
 
-def _lines(settings: Settings) -> Iterator[tuple[str, EngineLine]]:
-    """Yield each runtime with what serves it, in the order in which tasks without a runtime look for an engine."""
-    named, api = settings.engines.lines, settings.sd_api
-    if not named or ("sd_api", "sd_api_base_url") in settings.sources:
-        webui = EngineLine("sdwebui", api.sd_api_base_url, api.restart_command)
-        yield from ((name, webui) for name in WEBUI_RUNTIMES if name not in named)
-    yield from named.items()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
+class _Order:
     """One engine to build."""
 
     settings: Settings
@@ -69,41 +45,41 @@ class _Wanted:
     restart_command: tuple[str, ...]
 
 
-def _webui(wanted: _Wanted) -> Engine:
-    user, _, password = wanted.settings.sd_api.api_auth.get_secret_value().partition(":")
+def _webui(order: _Order) -> Engine:
+    user, _, password = order.settings.sd_api.api_auth.get_secret_value().partition(":")
     return SdWebUiEngine(
-        wanted.name,
-        SdApiClient(wanted.url, (user, password) if user else None),
+        order.name,
+        SdApiClient(order.url, (user, password) if user else None),
         clock=SystemClock(),
-        max_pixels=wanted.settings.scheduler.max_pixels,
-        inputs=wanted.inputs,
-        runtimes=wanted.runtimes,
-        restart_command=wanted.restart_command,
+        max_pixels=order.settings.scheduler.max_pixels,
+        inputs=order.inputs,
+        runtimes=order.runtimes,
+        restart_command=order.restart_command,
     )
 
 
-def _comfyui(wanted: _Wanted) -> Engine:
+def _comfyui(order: _Order) -> Engine:
     return ComfyUiEngine(
-        wanted.name,
-        ComfyClient(wanted.url),
+        order.name,
+        ComfyClient(order.url),
         clock=SystemClock(),
-        max_pixels=wanted.settings.scheduler.max_pixels,
-        inputs=wanted.inputs,
-        runtimes=wanted.runtimes,
-        client_id=f"sd-scheduler-{socket.gethostname()}-{wanted.name}",  # what an earlier process left is known by it
-        restart_command=wanted.restart_command,
+        max_pixels=order.settings.scheduler.max_pixels,
+        inputs=order.inputs,
+        runtimes=order.runtimes,
+        client_id=f"sd-scheduler-{socket.gethostname()}-{order.name}",  # what an earlier process left is known by it
+        restart_command=order.restart_command,
     )
 
 
-def _job_api(wanted: _Wanted) -> Engine:
+def _job_api(order: _Order) -> Engine:
     return JobApiEngine(
-        wanted.name,
-        JobApiClient(wanted.url),
+        order.name,
+        JobApiClient(order.url),
         clock=SystemClock(),
-        inputs=wanted.inputs,
-        runtimes=wanted.runtimes,
-        restart_command=wanted.restart_command,
+        inputs=order.inputs,
+        runtimes=order.runtimes,
+        restart_command=order.restart_command,
     )
 
 
-_KINDS: dict[str, Callable[[_Wanted], Engine]] = {"sdwebui": _webui, "comfyui": _comfyui, "job_api": _job_api}
+_KINDS: dict[str, Callable[[_Order], Engine]] = {"sdwebui": _webui, "comfyui": _comfyui, "job_api": _job_api}
