@@ -8,6 +8,7 @@ from typing import Any
 
 from scheduler.aws import shape
 from scheduler.aws.addresses import Account
+from scheduler.aws.check_others import OtherChecks
 from scheduler.aws.check_queue import QueueChecks
 from scheduler.aws.check_stores import StoreChecks
 from scheduler.aws.checking import Asking, Finding, NotAnswered, fail, ok, skipped, warn
@@ -66,8 +67,12 @@ def run(clients: OperatorClients, settings: Settings, *, clock: Clock) -> Iterat
     yield lifetime("records", settings.scheduler.record_ttl_days, [queue.retention_s for queue in queues])
     yield from stores.bucket(aws.s3_bucket, prefix=settings.scheduler.default_prefix)
     yield _addresses(aws.cloudfront_domain)
+    others = OtherChecks(clients=clients, asking=asking, account=account, simulate=simulate)
+    for bucket in settings.input_buckets:
+        if bucket != aws.s3_bucket:
+            yield from others.input_bucket(bucket)
     if topic := settings.notify.sns_topic_arn:
-        yield simulate("topic", "sns:Publish", topic)
+        yield from others.topic(topic)
     leases = [queue.lease_s for queue in queues if queue.lease_s]
     yield clock_finding(asking, lease_s=min(leases, default=shape.VISIBILITY_S))
 
