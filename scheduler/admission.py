@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 MOST_LACKING = 45
 """Deliveries of a task that no host here can run before it fails; at 50 SQS would take its message away unexplained."""
+OFTEN, LONG_S = 10, 900.0
+"""An engine that was down in so many deliveries, over half an hour, is asked for less often: 45 of them are nine hours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +162,12 @@ class Admission:
         if self._routes.runtime(task) is None and message.receive_count < MOST_LACKING:
             log.info("task_lacks_runtime", task_id=task.task_id, runtime=task.runtime, task_type=kind)
         elif not self._is_up(task):
+            if message.receive_count >= MOST_LACKING:
+                raise Rejected(f"its engine was down in all of {message.receive_count} deliveries", field="runtime")
             log.info("task_lacks_engine", task_id=task.task_id, runtime=task.runtime, task_type=kind)
+            if message.receive_count >= OFTEN:
+                self._messages.put_back([message], LONG_S, reason="runtime")
+                return
         elif self._held.all() and self._held.body_bytes() + body_bytes > self._limits.held_bytes:
             self._messages.put_back([message], backoff_s(message.receive_count), reason="memory")
             return

@@ -415,7 +415,7 @@ class Scheduler:
         prepare = PrepareLoop(
             lane, processor=processor, messages=messages, held=held, budget=budget, clock=clock, stop=stop
         )
-        self._threads.start("decode", DecodeLoop(render.outcomes, self._finished).run)
+        self._threads.start("decode", DecodeLoop(render.outcomes, self._finished, held).run)
         self._threads.start("engine", render.run)
         for _ in range(MOST_IN_LINE):
             self._threads.start("prepare", prepare.run)

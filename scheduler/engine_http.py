@@ -171,7 +171,8 @@ class EngineHttp:
         if status in {404, 405}:
             raise NoSuchRoute(f"{self.base_url}{path} is not there (yet): {status}")
         if status == 401:
-            raise EngineDown(f"{self.base_url} refused the credentials: api_auth is wrong or missing")
+            said = "api_auth, which is sent to SD WebUIs only, is wrong or missing"
+            raise EngineDown(f"{self.base_url} refused the credentials: {said}")
         said = body[:300].decode("utf-8", "replace")
         raise EngineDown(f"{path} answered {status}: {said}")
 

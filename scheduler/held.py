@@ -25,6 +25,7 @@ class State(StrEnum):
     PREPARING = "being claimed"
     READY = "next for the engine"
     RUNNING = "rendering"
+    READING = "rendered, its answer being read and verified"
     FINISHING = "being stored and recorded"
     ANNOUNCING = "done, its end being told to others"
     DELETING = "done, its message being deleted"
@@ -32,7 +33,7 @@ class State(StrEnum):
 
 
 UNSTARTED = frozenset({State.WAITING, State.PREPARING, State.READY})
-CLAIMED = frozenset({State.PREPARING, State.READY, State.RUNNING, State.FINISHING})
+CLAIMED = frozenset({State.PREPARING, State.READY, State.RUNNING, State.READING, State.FINISHING})
 """The states in which a task that has a claim needs it renewed."""
 ENDED = frozenset({State.ANNOUNCING, State.DELETING})
 DEEPEN_S = 0.2

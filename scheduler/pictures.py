@@ -29,20 +29,26 @@ class TooManyPixels(BadImage):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A file format by its names: Pillow's, the web's, the file system's."""
+    """A file format by its names: the web's, the file system's."""
 
-    pillow: str
     media_type: str
     extension: str
 
 
-PNG = Kind("PNG", "image/png", ".png")
-JPEG = Kind("JPEG", "image/jpeg", ".jpg")
-WEBP = Kind("WEBP", "image/webp", ".webp")
-GIF = Kind("GIF", "image/gif", ".gif")
-BMP = Kind("BMP", "image/bmp", ".bmp")
-TIFF = Kind("TIFF", "image/tiff", ".tiff")
-AVIF = Kind("AVIF", "image/avif", ".avif")
+@dataclass(frozen=True, slots=True)
+class PictureKind(Kind):
+    """One that Pillow reads, by its name there too."""
+
+    pillow: str
+
+
+PNG = PictureKind("image/png", ".png", "PNG")
+JPEG = PictureKind("image/jpeg", ".jpg", "JPEG")
+WEBP = PictureKind("image/webp", ".webp", "WEBP")
+GIF = PictureKind("image/gif", ".gif", "GIF")
+BMP = PictureKind("image/bmp", ".bmp", "BMP")
+TIFF = PictureKind("image/tiff", ".tiff", "TIFF")
+AVIF = PictureKind("image/avif", ".avif", "AVIF")
 KINDS = (PNG, JPEG, WEBP, GIF, BMP, TIFF, AVIF)
 
 
@@ -50,7 +56,7 @@ KINDS = (PNG, JPEG, WEBP, GIF, BMP, TIFF, AVIF)
 class Inspected:
     """What a picture's own header says."""
 
-    kind: Kind
+    kind: PictureKind
     width: int
     height: int
 
@@ -73,7 +79,7 @@ def from_base64(text: str | memoryview) -> bytes:
         raise BadImage(f"not base64: {error}".lower()) from error
 
 
-def sniff(data: bytes) -> Kind | None:
+def sniff(data: bytes) -> PictureKind | None:
     """Return the format by its first bytes, None for anything else."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return PNG
@@ -164,7 +170,7 @@ def is_all_black(data: bytes, seen: Inspected) -> bool:
 
 
 @contextmanager
-def _translated(kind: Kind) -> Iterator[None]:
+def _translated(kind: PictureKind) -> Iterator[None]:
     """Turn whatever a decoder raises over hostile bytes, which is nearly anything, into BadImage."""
     try:
         yield
@@ -172,6 +178,6 @@ def _translated(kind: Kind) -> Iterator[None]:
         raise BadImage(f"a broken {kind.pillow} image: {error}") from error
 
 
-def _open(data: bytes, kind: Kind) -> Image.Image:
+def _open(data: bytes, kind: PictureKind) -> Image.Image:
     # Only the plugin of the format that was recognised may run.
     return Image.open(io.BytesIO(data), formats=(kind.pillow,))

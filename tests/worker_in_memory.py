@@ -319,11 +319,15 @@ class Worker:
     def prepare(self, lane: int = 0) -> None:
         self.prepares[lane].cycle()
 
-    def store(self) -> None:
-        """Decode and store whatever the engines' threads have handed on."""
+    def decode(self) -> None:
+        """Read whatever the engines' threads have handed on."""
         for render in self.renders:
             render.outcomes.put(None)
-            DecodeLoop(render.outcomes, self.finished).run()
+            DecodeLoop(render.outcomes, self.finished, self.held).run()
+
+    def store(self) -> None:
+        """Read and store whatever the engines' threads have handed on."""
+        self.decode()
         self.finished.put(None)
         StoreLoop(self.finished, self.processor, self.budget).run()
 

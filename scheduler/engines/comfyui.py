@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,7 +18,6 @@ from scheduler.domain.errors import (
     EngineHung,
     EngineLost,
     Fatal,
-    Interrupted,
     OutOfMemory,
     Rejected,
     SchedulerError,
@@ -38,33 +37,21 @@ from scheduler.engines.comfyui_run import ComfyRun, is_success, split, taken, wr
 from scheduler.engines.comfyui_socket import EventSocket
 from scheduler.engines.comfyui_watch import Overdue, Place, Watch
 from scheduler.engines.restart import RestartCommand
+from scheduler.engines.turn import INTERRUPT_GRACE_S, Slot, Turn, prove
 
 log = structlog.get_logger()
 
-INTERRUPT_GRACE_S = 30.0
-"""How long an engine may take to obey an interrupt before it counts as hung."""
 MAX_ANSWER_BYTES = 1 << 20
 _LEAST_ESTIMATE_BYTES = 16 << 20
 """What the results of a graph may take whose size it does not tell."""
 _BYTES_PER_PIXEL = 4
 
 
-@dataclass(slots=True)
-class _Current:
-    """The run that the engine's thread is in. Guarded by the run lock."""
-
-    run: PreparedRun
-    is_posted: bool = False
-    is_interrupted: bool = False
-    track: Track | None = None
-
-
 class ComfyUiEngine:
     """One ComfyUI server.
 
     `client_id` is this scheduler's name with the engine: what is left there under it, by a process before this one
-    too, is ended before the first prompt. It must be nobody else's. `inputs` fetches pictures by address; without it
-    such tasks are refused. `sleep` is how waits pass where there are no events.
+    too, is ended before the first prompt. It must be nobody else's. `sleep` is how waits pass where there are no events.
     """
 
     def __init__(
@@ -74,10 +61,10 @@ class ComfyUiEngine:
         *,
         clock: Clock,
         max_pixels: int,
-        inputs: Inputs | None = None,
-        runtimes: frozenset[str] = frozenset({"comfyui"}),
-        client_id: str | None = None,
-        restart_command: Sequence[str] = (),
+        inputs: Inputs,
+        runtimes: frozenset[str],
+        client_id: str,
+        restart_command: Sequence[str],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.name = name
@@ -85,14 +72,13 @@ class ComfyUiEngine:
         self._client = client
         self._clock = clock
         self._max_pixels = max_pixels
-        self._client_id = client_id or uuid.uuid4().hex
+        self._client_id = client_id
         self._restart_command = RestartCommand(restart_command, clock)
         self._sleep = sleep
         self._pictures = Pictures(client, inputs, max_pixels=max_pixels)
         self._watch = Watch(client, self._client_id, clock, sleep)
-        # Guards `_current` and is held while an interrupt is sent: none can hit a run that came after.
-        self._run_lock = threading.Lock()
-        self._current: _Current | None = None
+        self._slot = Slot()
+        self._track: Track | None = None
         self._may_be_busy = True
         self._cache_is_stale = False
         self._checkpoints: tuple[str, ...] = ()
@@ -138,14 +124,13 @@ class ComfyUiEngine:
 
     def progress(self) -> Progress | None:
         """See the port."""
-        current = self._current
-        track = current.track if current else None
+        track = self._track
         return track.progress(self._clock.monotonic()) if track else None
 
     def preview(self) -> Preview | None:
         """See the port. The engine sends them only if it was started with a preview method."""
-        current = self._current
-        return current.track.preview if current and current.track else None
+        track = self._track
+        return track.preview if track else None
 
     # before the run
 
@@ -192,40 +177,26 @@ class ComfyUiEngine:
         """See the port. The deadline starts when the graph begins to run."""
         if not isinstance(run, ComfyRun):
             raise TypeError(f"{type(run).__name__} was not prepared by a ComfyUI engine")
-        current = _Current(run)
-        with self._run_lock:
-            self._current = current
-        url, headers = self._client.socket_address(self._client_id)
-        socket = EventSocket(url, headers, clock=self._clock, sleep=self._sleep)
-        try:
-            self._make_way(current, deadline_s)
-            socket.open()
-            with self._run_lock:
-                if current.is_interrupted:
-                    raise Interrupted
-                current.is_posted = True
-            track = self._post(run)
-            current.track = track
-            if on_sent is not None:
-                on_sent(None)
-            entry = self._await_end(current, track, socket, deadline_s)
-        finally:
-            socket.close()
-            with self._run_lock:
-                self._current = None
-        if current.is_interrupted:
-            raise Interrupted
+        address = self._client.socket_address(self._client_id)
+        with (
+            self._slot.take(run) as turn,
+            closing(EventSocket(address, clock=self._clock, sleep=self._sleep)) as socket,
+        ):
+            try:
+                self._make_way(turn, deadline_s)
+                socket.open()
+                self._slot.begin(turn)
+                self._track = track = self._post(run)
+                if on_sent is not None:
+                    on_sent(None)
+                entry = self._await_end(turn, track, socket, deadline_s)
+            finally:
+                self._track = None
         return self._judged(run, entry)
 
     def interrupt(self, run: PreparedRun) -> bool:
         """See the port. From now on whatever the run brings is no result, even if the engine did not hear of it."""
-        with self._run_lock:
-            current = self._current
-            if current is None or current.run is not run:
-                return False
-            current.is_interrupted = True
-            # Before the engine has named the prompt there is nothing to end; the engine's thread sees to it then.
-            return current.track is None or self._watch.stop(current.track.prompt_id)
+        return self._slot.interrupt(run, self._send_interrupt)
 
     # after failures
 
@@ -240,12 +211,7 @@ class ComfyUiEngine:
     def golden(self, *, deadline_s: float) -> None:
         """See the port. With a checkpoint that has rendered here before, the GPU is proved too."""
         task = golden(uuid.uuid4().int & 0xFFFFFFFF, self._proven)
-        try:
-            self.generate(self.prepare(task, seed_key="golden"), deadline_s=deadline_s).output()
-        except (EngineDown, Interrupted):
-            raise
-        except SchedulerError as error:
-            raise Fatal(f"even a tiny known graph failed: {error}", engine=getattr(error, "engine", None)) from error
+        prove(self, task, deadline_s=deadline_s)
 
     def restart(self) -> bool:
         """Run the configured restart command; return whether it ended well. At most once in ten minutes."""
@@ -257,10 +223,15 @@ class ComfyUiEngine:
 
     # inside
 
-    def _make_way(self, current: _Current, deadline_s: float) -> None:
+    def _send_interrupt(self) -> bool:
+        """End the prompt; before the engine has named it there is none, and the engine's thread sees to it then."""
+        track = self._track
+        return track is None or self._watch.stop(track.prompt_id)
+
+    def _make_way(self, turn: Turn, deadline_s: float) -> None:
         """End what may be left of ours, and drop a cache that names files which are gone."""
         if self._may_be_busy:
-            self._watch.clear(within_s=deadline_s, is_interrupted=lambda: current.is_interrupted)
+            self._watch.clear(within_s=deadline_s, is_interrupted=turn.stopped.is_set)
             self._may_be_busy = False
         if self._cache_is_stale:
             self._client.free(models=False)
@@ -289,20 +260,16 @@ class ComfyUiEngine:
             raise refusal
         return Track(prompt_id, run.graph)
 
-    def _await_end(self, current: _Current, track: Track, socket: EventSocket, deadline_s: float) -> Mapping[str, Any]:
+    def _await_end(self, turn: Turn, track: Track, socket: EventSocket, deadline_s: float) -> Mapping[str, Any]:
         try:
-            return self._watch.await_end(
-                track, socket, deadline_s=deadline_s, is_interrupted=lambda: current.is_interrupted
-            )
+            return self._watch.await_end(track, socket, deadline_s=deadline_s, is_interrupted=turn.stopped.is_set)
         except Overdue:
-            return self._overdue(current, track, deadline_s)
+            return self._overdue(track, deadline_s)
         except EngineLost as error:
             self._lost(error)
-            if current.is_interrupted:
-                raise Interrupted from None
             raise
 
-    def _overdue(self, current: _Current, track: Track, deadline_s: float) -> Mapping[str, Any]:
+    def _overdue(self, track: Track, deadline_s: float) -> Mapping[str, Any]:
         """End a run past its deadline; return its entry if it was done all the same. Raises what became of it."""
         ran = f"it ran longer than task_deadline_s ({deadline_s:g} s)"
         seen = self._watch.has_gone(track.prompt_id, within_s=INTERRUPT_GRACE_S)
@@ -310,8 +277,6 @@ class ComfyUiEngine:
             self._may_be_busy = True
             self._forget()
             raise EngineHung(f"{ran}, and the engine did not stop {INTERRUPT_GRACE_S:g} s after an interrupt")
-        if current.is_interrupted:
-            raise Interrupted
         if seen.place is Place.ENDED and seen.entry is not None and is_success(seen.entry):
             return seen.entry
         raise DeadlineExceeded(f"{ran} and was interrupted")

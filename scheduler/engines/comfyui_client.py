@@ -31,7 +31,7 @@ class Queue:
 
 
 class ComfyClient:
-    """One engine's API; safe for threads. See `EngineHttp` for what is sent how.
+    """One engine's API, which knows no credentials; safe for threads. See `EngineHttp` for what is sent how.
 
     Every method raises EngineDown (NoSuchRoute, NobodyListens) when it gets no good answer.
     """
@@ -39,20 +39,18 @@ class ComfyClient:
     def __init__(
         self,
         base_url: str,
-        auth: tuple[str, str] | None = None,
         *,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
         self._http = EngineHttp(
-            base_url, auth, api="ComfyUI", connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s
+            base_url, api="ComfyUI", connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s
         )
 
-    def socket_address(self, client_id: str) -> tuple[str, Mapping[str, str]]:
-        """Return the URL of a client's websocket, and the headers to ask for it with."""
+    def socket_address(self, client_id: str) -> str:
+        """Return the URL of a client's websocket."""
         scheme, _, rest = self._http.base_url.partition("://")
-        headers = {name: value for name, value in self._http.headers.items() if name == "Authorization"}
-        return f"{_SCHEMES.get(scheme, 'ws')}://{rest}/ws?{urlencode({'clientId': client_id})}", headers
+        return f"{_SCHEMES.get(scheme, 'ws')}://{rest}/ws?{urlencode({'clientId': client_id})}"
 
     def system_stats(self) -> Mapping[str, Any]:
         """Return version, memory and devices; that this route answers is what being ready means."""

@@ -9,6 +9,7 @@ from scheduler.engines.error_cases import (
     BEFORE_THE_ENGINE,
     BROKEN_GPU,
     BROKEN_MODEL_FILE,
+    FULL_DISK,
     MISFIT,
     OUT_OF_MEMORY,
     Case,
@@ -27,8 +28,8 @@ PROMPT_CASES = (
     ),
     Case(
         answer="400 about a picture that we had uploaded",
-        verdict=Verdict.TRANSIENT,
-        why="The engine was replaced between upload and prompt, and its input folder with it: no run is spent.",
+        verdict=Verdict.FREE,
+        why="The engine was replaced between upload and prompt, and its input folder with it.",
         says="the engine has lost a picture that was uploaded to it",
         statuses=frozenset({400}),
         text=any_of(r"^uploaded file is gone"),
@@ -79,7 +80,7 @@ RUN_CASES = (
         verdict=Verdict.FATAL,
         why="The host's disk is full; no other task could be saved here either.",
         says="the engine's disk is full",
-        text=any_of(r"No space left on device", r"Disk quota exceeded"),
+        text=FULL_DISK,
     ),
     Case(
         answer="SafetensorError, UnpicklingError",

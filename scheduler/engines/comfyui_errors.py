@@ -10,7 +10,7 @@ from typing import Any
 
 from scheduler.domain.errors import Counts, Rejected, SchedulerError, Transient
 from scheduler.engines.comfyui_error_table import PROMPT_CASES, RUN_CASES
-from scheduler.engines.error_cases import MAX_WORDS, Case, Refusal, error_of
+from scheduler.engines.error_cases import MAX_WORDS, Refusal, case_of, error_of
 from scheduler.wire.json_body import shorten
 
 _NODE_IN_DETAILS = re.compile(r"Node ID '#(.+?)'")
@@ -31,11 +31,6 @@ class Complaint:
         """The complaint as people read it."""
         where = f"node {self.node_id} ({self.class_type})"
         return f"{where}, input {self.input_name}: {self.words}" if self.input_name else f"{where}: {self.words}"
-
-
-def case_of(refusal: Refusal, cases: Sequence[Case]) -> Case:
-    """Return the row that speaks of this answer."""
-    return next(case for case in cases if case.fits(refusal))
 
 
 def complaints(node_errors: Any) -> list[Complaint]:
@@ -73,10 +68,7 @@ def refused(status: int, body: bytes, *, at: str, uploads: Sequence[str]) -> Sch
     if any(name in one.words for one in found for name in uploads):
         said = f"uploaded file is gone: {said}"
     refusal = Refusal(status=status, error="", said=said.strip())
-    made = error_of(case_of(refusal, PROMPT_CASES), refusal, field=_field(found, said, at))
-    if isinstance(made, Transient) and status == 400:
-        made.counts = Counts.NOTHING
-    return made
+    return error_of(case_of(refusal, PROMPT_CASES), refusal, field=_field(found, said, at))
 
 
 def partly_refused(node_errors: Any, *, at: str) -> Rejected | None:

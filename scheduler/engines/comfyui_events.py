@@ -39,20 +39,20 @@ class Track:
         self._step = 0
         self._share = 0.0
 
-    def take(self, frame: str | bytes, now_s: float) -> None:
-        """Take in a frame, whatever is in it."""
+    def take(self, frame: str | bytes, now_s: float) -> bool:
+        """Take in a frame, whatever is in it; return whether it was about this prompt."""
         if isinstance(frame, bytes):
-            self._show(frame)
-            return
+            return self._show(frame)
         try:
             event = json.loads(frame)
         except (ValueError, RecursionError):
-            return
+            return False
         match event:
             case {"type": str() as kind, "data": {"prompt_id": self.prompt_id} as data}:
                 self._note(kind, data, now_s)
+                return True
             case _:
-                return
+                return False
 
     def progress(self, now_s: float) -> Progress | None:
         """Return how far it is; None before it begins. A node counts as much as it has steps."""
@@ -114,13 +114,15 @@ class Track:
                 return str(data[name])
         return None
 
-    def _show(self, frame: bytes) -> None:
+    def _show(self, frame: bytes) -> bool:
         """Keep a picture in the making; such frames name no prompt, and come to the client whose prompt runs."""
         if len(frame) <= _HEAD.size or self.started_s is None or self.is_over:
-            return
+            return False
         event, kind = _HEAD.unpack_from(frame)
-        if event == _PREVIEW and kind in _MEDIA_TYPES:
-            self.preview = Preview(frame[_HEAD.size :], _MEDIA_TYPES[kind])
+        if event != _PREVIEW or kind not in _MEDIA_TYPES:
+            return False
+        self.preview = Preview(frame[_HEAD.size :], _MEDIA_TYPES[kind])
+        return True
 
 
 def _is_number(value: Any) -> bool:

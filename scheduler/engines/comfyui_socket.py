@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
@@ -19,9 +19,8 @@ REOPEN_EVERY_S = 1.0
 class EventSocket:
     """One client's events. For one thread; without a connection it is silent, and nothing worse."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], *, clock: Clock, sleep: Callable[[float], None]) -> None:
+    def __init__(self, url: str, *, clock: Clock, sleep: Callable[[float], None]) -> None:
         self._url = url
-        self._headers = [f"{name}: {value}" for name, value in headers.items()]
         self._clock = clock
         self._sleep = sleep
         self._socket: WebSocket | None = None
@@ -42,7 +41,6 @@ class EventSocket:
             self._socket = websocket.create_connection(
                 self._url,
                 timeout=CONNECT_TIMEOUT_S,
-                header=self._headers,
                 suppress_origin=True,  # the engine refuses an origin that is not its own
                 http_no_proxy=["*"],
                 skip_utf8_validation=True,

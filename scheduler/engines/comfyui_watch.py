@@ -15,7 +15,7 @@ from scheduler.engines.comfyui_events import Track
 from scheduler.engines.comfyui_socket import EventSocket
 
 SILENCE_S = 2.0
-"""After so long without an event, queue and history are asked."""
+"""After so long without an event of the prompt, queue and history are asked."""
 POLL_S = 0.5
 """How often they are asked while there are no events to hear."""
 WAKE_S = 0.25
@@ -58,16 +58,23 @@ class _Vigil:
 
     posted_s: float
     heard_s: float = field(init=False)
+    """An event, of whatever: others' prompts have theirs, and extensions chatter."""
+    told_s: float = field(init=False)
+    """An event of this prompt."""
     looked_s: float = field(init=False)
     stopped_s: float | None = None
 
     def __post_init__(self) -> None:
-        self.heard_s = self.looked_s = self.posted_s
+        self.heard_s = self.told_s = self.looked_s = self.posted_s
+
+    def is_late(self, track: Track, now_s: float, deadline_s: float) -> bool:
+        """Tell whether it has run for the deadline, or waited for as long without beginning."""
+        return now_s - (self.posted_s if track.started_s is None else track.started_s) >= deadline_s
 
     def is_due(self, now_s: float, *, hears: bool) -> bool:
         """Tell whether it is time to look, though no event says so."""
         if hears:
-            return now_s - max(self.heard_s, self.looked_s) >= SILENCE_S
+            return now_s - max(self.told_s, self.looked_s) >= SILENCE_S
         return now_s - self.looked_s >= POLL_S
 
     def may_stop(self, now_s: float) -> bool:
@@ -115,13 +122,14 @@ class Watch:
             now = self._clock.monotonic()
             if frame is not None:
                 vigil.heard_s = now
-                track.take(frame, now)
+                if track.take(frame, now):
+                    vigil.told_s = now
             elif socket.is_open and now - vigil.heard_s > DEAF_S:
                 socket.close()
             wish = is_interrupted()
             if wish and vigil.may_stop(now):
                 self.stop(track.prompt_id)
-            is_late = now - (vigil.posted_s if track.started_s is None else track.started_s) >= deadline_s
+            is_late = vigil.is_late(track, now, deadline_s)
             has_missed = was_open != socket.is_open  # cut off, or heard again: what came between is not repeated
             if is_late or has_missed or track.is_over or vigil.is_due(now, hears=socket.is_open and not wish):
                 vigil.looked_s = now
@@ -132,7 +140,7 @@ class Watch:
                     raise Interrupted if wish else EngineLost(FORGOTTEN)
                 if seen is not None and seen.place is Place.RUNNING:
                     track.begin(now)
-                if is_late:
+                if vigil.is_late(track, now, deadline_s):  # it may have begun just now
                     self._give_up(seen, track.prompt_id, deadline_s)
 
     def stop(self, prompt_id: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -20,6 +21,8 @@ from scheduler.domain.errors import (
 
 MAX_WORDS = 500
 """Characters of the engine's own words that are kept."""
+_MOST_READ = 10_000
+"""Characters at each end that are looked through for the words of a row: a traceback names its error last."""
 
 
 class Verdict(StrEnum):
@@ -27,6 +30,8 @@ class Verdict(StrEnum):
 
     REJECTED = "Rejected"
     TRANSIENT = "Transient, a run spent"
+    TRY = "Transient, a try spent"
+    FREE = "Transient, no run spent"
     OUT_OF_MEMORY = "OutOfMemory"
     FATAL = "Fatal"
     DOWN = "EngineDown"
@@ -51,6 +56,12 @@ class Refusal:
         """The engine's own words, bounded."""
         return (f"{self.error}: {self.said}" if self.error and self.said else self.error or self.said)[:MAX_WORDS]
 
+    @property
+    def ends(self) -> str:
+        """What it said, without the middle of something endless."""
+        is_short = len(self.said) <= 2 * _MOST_READ
+        return self.said if is_short else f"{self.said[:_MOST_READ]}\n{self.said[-_MOST_READ:]}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
@@ -74,7 +85,7 @@ class Case:
             (self.statuses is None or refusal.status in self.statuses)
             and (self.errors is None or refusal.error in self.errors)
             and (refusal.is_foreign or not self.foreign)
-            and (self.text is None or self.text.search(refusal.said) is not None)
+            and (self.text is None or self.text.search(refusal.ends) is not None)
         )
 
 
@@ -100,9 +111,18 @@ def error_of(case: Case, refusal: Refusal, *, field: str | None, where: str = ""
             return EngineDown(f"{case.says} ({refusal.status})", engine=words)
         case Verdict.TRANSIENT:
             return Transient(message, counts=Counts.RUN, engine=words)
+        case Verdict.TRY:
+            return Transient(message, counts=Counts.TRY, engine=words)
+        case Verdict.FREE:
+            return Transient(message, counts=Counts.NOTHING, engine=words)
 
 
-OUT_OF_MEMORY = any_of(r"out of memory", r"not enough memory", r"can't allocate memory", r"CUBLAS_STATUS_ALLOC_FAILED")
+def case_of(refusal: Refusal, cases: Sequence[Case]) -> Case:
+    """Return the row of a table that speaks of this answer; the last row of each speaks of all."""
+    return next(case for case in cases if case.fits(refusal))
+
+
+OUT_OF_MEMORY = any_of(r"out ?of ?memory", r"not enough memory", r"can't allocate memory", r"_ALLOC_FAILED")
 BROKEN_MODEL_FILE = any_of(
     r"model failed to load",
     r"error while deserializing header",
@@ -113,6 +133,7 @@ BROKEN_MODEL_FILE = any_of(
 BROKEN_GPU = any_of(
     r"\bcuda", r"cudnn", r"cublas", r"\bnvidia", r"\bdriver\b", r"device-side", r"no kernel image", r"\bHIP\b"
 )
+FULL_DISK = any_of(r"No space left on device", r"Disk quota exceeded")
 MISFIT = any_of(
     r"Expected \d+D",
     r"shapes cannot be multiplied",
@@ -131,13 +152,6 @@ MISFIT = any_of(
 
 BEFORE_THE_ENGINE = (
     Case(
-        answer="401",
-        verdict=Verdict.DOWN,
-        why="The engine asks for a password and ours is wrong: a person must mend `api_auth`; no task is to blame.",
-        says="the engine refused the credentials: api_auth is wrong or missing",
-        statuses=frozenset({401}),
-    ),
-    Case(
         answer="504",
         verdict=Verdict.LOST,
         why="A proxy before the engine gave up waiting; the engine may well be at the task still, and a run is spent.",
@@ -145,11 +159,11 @@ BEFORE_THE_ENGINE = (
         statuses=frozenset({504}),
     ),
     Case(
-        answer="403, 405, 429, 502, 503, or a redirect",
+        answer="401, 403, 405, 429, 502, 503, or a redirect",
         verdict=Verdict.DOWN,
-        why="Something else answers at this address, or a proxy before an engine that is down or starting.",
+        why="Something else answers at this address, or a proxy before an engine that is down, starting or guarded.",
         says="what answers at the engine's address takes no requests",
-        statuses=frozenset({301, 302, 303, 307, 308, 403, 405, 429, 502, 503}),
+        statuses=frozenset({301, 302, 303, 307, 308, 401, 403, 405, 429, 502, 503}),
     ),
 )
 """Answers of what stands before an engine, or in its place."""

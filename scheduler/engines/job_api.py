@@ -10,7 +10,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -20,7 +20,6 @@ from scheduler.domain.errors import (
     EngineDown,
     EngineLost,
     Fatal,
-    Interrupted,
     SchedulerError,
     Transient,
 )
@@ -29,28 +28,21 @@ from scheduler.domain.ports import Clock, Inputs, Output, PreparedRun, Preview
 from scheduler.domain.task import Progress, Task
 from scheduler.engine_http import NobodyListens, NoSuchRoute
 from scheduler.engines.job_api_client import JobApiClient
-from scheduler.engines.job_api_errors import failed, is_no_route, refused
+from scheduler.engines.job_api_errors import failed, refused
 from scheduler.engines.job_api_job import STAGES, Following, Job, Stage, pauses, read_job
 from scheduler.engines.job_api_request import addresses, checked_path, encode
 from scheduler.engines.restart import RestartCommand
+from scheduler.engines.turn import Slot
 
 log = structlog.get_logger()
 BROKEN_S = 600.0
-"""For how long a GPU that failed counts as broken while nothing speaks against it; then a task may try it again."""
+"""For how long a host that failed counts as broken while nothing speaks against it; then a task may try it again."""
 Wait = Callable[[threading.Event, float], object]
-
-
-@dataclass(slots=True)
-class _Current:
-    """The run that the engine's thread is in; `stopped` is set when it is to end."""
-
-    run: PreparedRun
-    stopped: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True)
 class _Broken:
-    """The words in which a job last told of a broken GPU, and when (monotonic seconds)."""
+    """The words in which a job last told of a broken host, and when (monotonic seconds)."""
 
     words: str
     at_s: float
@@ -79,8 +71,8 @@ class JobApiEngine:
         *,
         clock: Clock,
         inputs: Inputs,
-        runtimes: frozenset[str] = frozenset({"job_api"}),
-        restart_command: Sequence[str] = (),
+        runtimes: frozenset[str],
+        restart_command: Sequence[str],
         dice: random.Random | None = None,
         wait: Wait = threading.Event.wait,
     ) -> None:
@@ -92,8 +84,7 @@ class JobApiEngine:
         self._restart_command = RestartCommand(restart_command, clock)
         self._dice = dice or random.Random()
         self._wait = wait
-        self._run_lock = threading.Lock()  # guards `_current`
-        self._current: _Current | None = None
+        self._slot = Slot()
         self._broken: _Broken | None = None
 
     def can_run(self, task: Task) -> bool:
@@ -158,23 +149,14 @@ class JobApiEngine:
         self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[str | None], None] | None = None
     ) -> JobApiAnswer:
         """See the port. The deadline starts when the API begins with the job."""
-        current = _Current(run)
-        with self._run_lock:
-            self._current = current
-        try:
+        with self._slot.take(run) as turn:
             job = self._resumed(run)
             if job is None:
-                if current.stopped.is_set():
-                    raise Interrupted
+                self._slot.begin(turn)
                 job = self._posted(run)
             if on_sent is not None:
                 on_sent(job.job_id)
-            job = self._followed(job, current.stopped, deadline_s)
-        finally:
-            with self._run_lock:
-                self._current = None
-        if current.stopped.is_set():
-            raise Interrupted
+            job = self._followed(job, turn.stopped, deadline_s)
         if job.stage is Stage.FAILED:
             raise self._failed(failed(job.error or job.status))
         self._broken = None
@@ -182,12 +164,7 @@ class JobApiEngine:
 
     def interrupt(self, run: PreparedRun) -> bool:
         """See the port. The run ends here; its job goes on in the API, which cannot be told to stop it."""
-        with self._run_lock:
-            current = self._current
-            if current is None or current.run is not run:
-                return False
-            current.stopped.set()
-            return True
+        return self._slot.interrupt(run, lambda: True)
 
     # after failures
 
@@ -196,11 +173,11 @@ class JobApiEngine:
         self._client.require_health()
 
     def golden(self, *, deadline_s: float) -> None:  # noqa: ARG002 - the port's; nothing is rendered here
-        """See the port. The API makes nothing without a picture in S3, so what its jobs last told of the GPU decides."""
+        """See the port. The API makes nothing without a picture in S3, so what its jobs last told of the host decides."""
         self.probe()
         broken = self._broken
         if broken is not None and self._clock.monotonic() - broken.at_s < BROKEN_S:
-            raise Fatal(f"the last job that ended told of a broken GPU: {broken.words}", engine=broken.words)
+            raise Fatal(f"the last job that ended told of a broken host: {broken.words}", engine=broken.words)
 
     def restart(self) -> bool:
         """Run the configured restart command; return whether it ended well. At most once in ten minutes."""
@@ -226,11 +203,12 @@ class JobApiEngine:
     def _posted(self, run: PreparedRun) -> Job:
         """Post the request and return the job that came of it."""
         status, body = self._client.submit(run.path, run.body)
-        if is_no_route(status, body):
-            self._client.require_health()  # an API that is not up at all says so here
-            raise Transient(f"this engine has no {run.path}", counts=Counts.TRY)
         if not 200 <= status < 300:
-            raise self._failed(refused(status, body))
+            error = refused(status, body)
+            if isinstance(error, EngineDown) and status in {404, 405}:
+                self._client.require_health()  # an API that is not up at all says so here
+                raise Transient(f"this engine has no {run.path}", counts=Counts.TRY, engine=error.engine)
+            raise self._failed(error)
         try:
             return read_job(json.loads(body))
         except (ValueError, RecursionError) as error:
@@ -264,7 +242,7 @@ class JobApiEngine:
             following.missed(error.message, self._clock.monotonic())
 
     def _failed(self, error: SchedulerError) -> SchedulerError:
-        """Return `error`, remembering that the GPU is broken when it says so."""
+        """Return `error`, remembering that the host is broken when it says so."""
         if isinstance(error, Fatal):
             self._broken = _Broken(error.message, self._clock.monotonic())
         return error

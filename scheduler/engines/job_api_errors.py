@@ -1,134 +1,62 @@
-"""What the job API's refusals and the words of its failed jobs mean for the task, as data; pure."""
+"""How the job API's refusals and the words of its failed jobs are read, by `job_api_error_table`; pure."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from scheduler.domain.errors import (
-    Counts,
-    EngineDown,
-    EngineLost,
-    Fatal,
-    OutOfMemory,
-    Rejected,
-    SchedulerError,
-    Transient,
-)
+from scheduler.domain.errors import SchedulerError
+from scheduler.engines.error_cases import MAX_WORDS, Case, Refusal, case_of, error_of
+from scheduler.engines.job_api_error_table import CASES
 
-MAX_WORDS = 500
-"""Characters of the API's own words that are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One row: words that match `text` mean `error`, introduced by `says`."""
-
-    text: re.Pattern[str]
-    says: str
-    error: Callable[..., SchedulerError]
-
-
-def _any_of(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(patterns), re.IGNORECASE)
-
-
-CASES = (
-    Case(
-        _any_of(r"out of memory", r"OutOfMemory", r"not enough memory", r"can't allocate memory", r"_ALLOC_FAILED"),
-        "the engine ran out of memory",
-        OutOfMemory,
-    ),
-    Case(
-        _any_of(r"\bcuda\b", r"cudnn", r"cublas", r"\bnvidia", r"\bdriver\b", r"device-side", r"no kernel image"),
-        "the engine's GPU or driver failed",
-        Fatal,
-    ),
-    Case(
-        _any_of(
-            r"error while deserializing header", r"PytorchStreamReader", r"No such file.*\.(safetensors|ckpt|pth?)"
-        ),
-        "the engine could not load a model file",
-        Fatal,
-    ),
-    Case(
-        # Before the next row, for S3 says the same words when a result cannot be written.
-        _any_of(r"upload", r"PutObject"),
-        "the engine could not store its result",
-        partial(Transient, counts=Counts.RUN),
-    ),
-    Case(
-        _any_of(
-            r"cannot identify image", r"UnidentifiedImage", r"not an image", r"(invalid|corrupt)\w* image", r"truncated"
-        ),
-        "the engine could not use an image of the request",
-        Rejected,
-    ),
-    Case(
-        _any_of(r"\bdownload", r"\bfetch", r"NoSuchKey", r"NoSuchBucket", r"HeadObject", r"GetObject"),
-        "the engine could not fetch an image of the request",
-        partial(Transient, counts=Counts.TRY),
-    ),
-    Case(
-        _any_of(r"value_not_in_list", r"value_(smaller|bigger)_than", r"input_missing", r"invalid_input_type"),
-        "the engine refused a value of the request",
-        Rejected,
-    ),
-    Case(_any_of(r"validation", r"unsupported"), "the engine refused the request", Rejected),
-    Case(_any_of(r""), "the engine failed", partial(Transient, counts=Counts.RUN)),
-)
-"""In order: the first row whose words are there decides. What nobody knows is tried again, as often as `max_runs` says."""
-
-_REFUSED = frozenset({400, 404, 409, 413, 415, 422})
-_CLOSED = frozenset({301, 302, 303, 307, 308, 401, 403, 408, 429, 502, 503})
+_ADDRESS = re.compile(r"\w+://\S+")
 
 
 def failed(words: str) -> SchedulerError:
     """Return what the words of a failed job mean."""
-    said = words[:MAX_WORDS] or "no reason given"
-    case = next(case for case in CASES if case.text.search(said))
-    return case.error(f"{case.says}: {said}", engine=said)
-
-
-def is_no_route(status: int, body: bytes) -> bool:
-    """Tell whether an answer to a post says that the path is not there, and not that the request is wrong."""
-    return status == 405 or (status == 404 and _parsed(body).get("detail", "Not Found") == "Not Found")
+    refusal = Refusal(status=200, error="", said=words or "no reason given")
+    return error_of(row_of(refusal), refusal, field=None)
 
 
 def refused(status: int, body: bytes) -> SchedulerError:
-    """Return what an answer to a post other than success means; `is_no_route` was asked before."""
-    answer = _parsed(body)
-    detail = answer.get("detail")
-    complaints = [one for one in detail if isinstance(one, dict)] if isinstance(detail, list) else []
-    said = "; ".join(f"{_place(one)}: {one.get('msg')}" for one in complaints) or _words(answer, body)
-    if status in _REFUSED:
-        field = _place(complaints[0]) if complaints else None
-        return Rejected(f"the job API refused the request: {said}", field=field, engine=said)
-    if status in _CLOSED:
-        return EngineDown(f"the job API takes no requests ({status}): {said}", engine=said)
-    if status == 504:
-        return EngineLost(f"the proxy before the job API had no answer from it ({status})", engine=said)
-    return failed(f"status {status}: {said}")
+    """Return what an answer to a post other than success means. EngineDown may also mean that the path is not there."""
+    refusal = read(status, body)
+    return error_of(row_of(refusal), refusal, field=_field(refusal.detail))
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def read(status: int, body: bytes) -> Refusal:
+    """Take an answer to a post apart; any bytes will do."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
-        return {}
-    return answer if isinstance(answer, dict) else {}
+        answer = None
+    if not isinstance(answer, dict):
+        said = body[:MAX_WORDS].decode("utf-8", "replace").strip()
+        return Refusal(status=status, error="", said=said, is_foreign=True)
+    detail = answer.get("detail")
+    told = next((str(answer[key]) for key in ("detail", "error", "message") if answer.get(key)), "")
+    said = "; ".join(f"{_place(one)}: {one.get('msg')}" for one in _complaints(detail)) or told
+    return Refusal(status=status, error="", said=said, detail=detail, is_foreign=told in {"", "Not Found"})
 
 
-def _words(answer: dict[str, Any], body: bytes) -> str:
-    told = next((str(answer[key]) for key in ("detail", "error", "message") if answer.get(key)), None)
-    return (told or body[:MAX_WORDS].decode("utf-8", "replace").strip() or "no words")[:MAX_WORDS]
+def row_of(refusal: Refusal) -> Case:
+    """Return the row that speaks of this answer. Addresses are the client's own words and no sign of anything."""
+    return case_of(replace(refusal, said=_ADDRESS.sub("", refusal.said)), CASES)
 
 
-def _place(complaint: dict[str, Any]) -> str:
+def _complaints(detail: Any) -> list[Mapping[str, Any]]:
+    return [one for one in detail if isinstance(one, dict)] if isinstance(detail, list) else []
+
+
+def _field(detail: Any) -> str | None:
+    found = _complaints(detail)
+    return _place(found[0]) if found else None
+
+
+def _place(complaint: Mapping[str, Any]) -> str:
     """Name the field of one complaint in the client's terms: the API's body is the message's `request_body`."""
     steps = complaint.get("loc")
     named = [str(step) for step in steps if step != "body"] if isinstance(steps, list) else []

@@ -1,28 +1,19 @@
-"""Videos and sounds as bytes, recognised by content; it knows no engine. Pictures are the business of `images`."""
+"""Videos and sounds as bytes, recognised by content; it knows no engine. Pictures are the business of `pictures`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from scheduler.pictures import Kind
 
-
-@dataclass(frozen=True, slots=True)
-class MediaKind:
-    """A file format by its names: the web's, the file system's."""
-
-    media_type: str
-    extension: str
-
-
-MP4 = MediaKind("video/mp4", ".mp4")
-MOV = MediaKind("video/quicktime", ".mov")
-WEBM = MediaKind("video/webm", ".webm")
-MKV = MediaKind("video/x-matroska", ".mkv")
-AVI = MediaKind("video/x-msvideo", ".avi")
-M4A = MediaKind("audio/mp4", ".m4a")
-MP3 = MediaKind("audio/mpeg", ".mp3")
-WAV = MediaKind("audio/wav", ".wav")
-FLAC = MediaKind("audio/flac", ".flac")
-OGG = MediaKind("audio/ogg", ".ogg")
+MP4 = Kind("video/mp4", ".mp4")
+MOV = Kind("video/quicktime", ".mov")
+WEBM = Kind("video/webm", ".webm")
+MKV = Kind("video/x-matroska", ".mkv")
+AVI = Kind("video/x-msvideo", ".avi")
+M4A = Kind("audio/mp4", ".m4a")
+MP3 = Kind("audio/mpeg", ".mp3")
+WAV = Kind("audio/wav", ".wav")
+FLAC = Kind("audio/flac", ".flac")
+OGG = Kind("audio/ogg", ".ogg")
 
 _HEAD_BYTES = 64
 """Within these a Matroska file says whether it is WebM."""
@@ -32,7 +23,7 @@ _PICTURES = frozenset({b"avif", b"avis", b"heic", b"heix", b"mif1"})
 """Pictures in the container of videos."""
 
 
-def sniff(data: bytes) -> MediaKind | None:
+def sniff(data: bytes) -> Kind | None:
     """Return the format by its first bytes, None for anything else."""
     if data[4:8] == b"ftyp":
         return None if data[8:12] in _PICTURES else _BRANDS.get(data[8:12], MP4)

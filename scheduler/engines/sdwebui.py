@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,24 +33,14 @@ from scheduler.engines.sdwebui_errors import classify
 from scheduler.engines.sdwebui_inputs import with_pictures
 from scheduler.engines.sdwebui_payload import choose_sampler, draft, encode, one_at_a_time
 from scheduler.engines.sdwebui_progress import Jobs, preview_of
+from scheduler.engines.turn import INTERRUPT_GRACE_S, Slot, prove
 from scheduler.sd_api_client import ROOT, AnswerTimedOut, EngineResponse, NoSuchRoute, SdApiClient
 
 log = structlog.get_logger()
 
-INTERRUPT_GRACE_S = 30.0
-"""How long an engine may take to obey an interrupt before it counts as hung."""
 MAX_ERROR_BYTES = 1 << 20
 GOLDEN = {"prompt": "golden", "steps": 1, "width": 64, "height": 64, "seed": 1}
 _RENDERS = frozenset({TaskType.TXT2IMG, TaskType.IMG2IMG})
-
-
-@dataclass(slots=True)
-class _Current:
-    """The run that the engine's thread is in. Guarded by the run lock."""
-
-    run: PreparedRun
-    is_posted: bool = False
-    is_interrupted: bool = False
 
 
 class SdWebUiEngine:
@@ -64,9 +53,9 @@ class SdWebUiEngine:
         *,
         clock: Clock,
         max_pixels: int,
-        inputs: Inputs | None = None,
-        runtimes: frozenset[str] = frozenset({"sdwebui", "legacy"}),
-        restart_command: Sequence[str] = (),
+        inputs: Inputs,
+        runtimes: frozenset[str],
+        restart_command: Sequence[str],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.name = name
@@ -78,9 +67,7 @@ class SdWebUiEngine:
         self._restart_command = RestartCommand(restart_command, clock)
         self._jobs = Jobs(client, clock, sleep)
         self._catalogue = Catalogue(client, clock)
-        # Guards `_current` and is held while an interrupt is sent: none can hit a run that came after.
-        self._run_lock = threading.Lock()
-        self._current: _Current | None = None
+        self._slot = Slot()
         # Whoever posted before us, a killed scheduler for one, may have left a job running.
         self._may_be_busy = True
         self._loaded: str | None = None
@@ -115,8 +102,8 @@ class SdWebUiEngine:
 
     def progress(self) -> Progress | None:
         """See the port."""
-        current = self._current
-        if current is None or not current.is_posted:
+        turn = self._slot.now
+        if turn is None or not turn.is_posted:
             return None
         try:
             job = self._jobs.look()
@@ -126,15 +113,15 @@ class SdWebUiEngine:
 
     def preview(self) -> Preview | None:
         """See the port. What comes after the look may be another's, so it counts only while the run is ours."""
-        current = self._current
-        if current is None or not current.is_posted:
+        turn = self._slot.now
+        if turn is None or not turn.is_posted:
             return None
         try:
             said = self._client.progress(with_picture=True)
         except (EngineDown, NoSuchRoute):
             return None
         found = preview_of(said)
-        return found if self._current is current else None
+        return found if self._slot.now is turn else None
 
     # before the run
 
@@ -143,7 +130,7 @@ class SdWebUiEngine:
         if not self.can_run(task):
             said = f"the runtime {task.runtime or self.name} is an SD WebUI, which runs no {task.task_type}"
             raise Rejected(said, field="task_type")
-        payload = task.payload if self._inputs is None else with_pictures(task.payload, self._inputs)
+        payload = with_pictures(task.payload, self._inputs)
         made = draft(task.task_type, payload, seed_key=seed_key, max_pixels=self._max_pixels)
         checkpoint = sampler = None
         if task.task_type in _RENDERS:
@@ -173,24 +160,18 @@ class SdWebUiEngine:
         self, run: PreparedRun, *, deadline_s: float, on_sent: Callable[[str | None], None] | None = None
     ) -> SdWebUiAnswer:
         """See the port. The deadline starts when the engine is free."""
-        current = _Current(run)
-        with self._run_lock:
-            self._current = current
+        response: EngineResponse | None = None
         try:
-            if self._may_be_busy:
-                self._jobs.await_idle(within_s=deadline_s, is_interrupted=lambda: current.is_interrupted)
-                self._may_be_busy = False
-            with self._run_lock:
-                if current.is_interrupted:
-                    raise Interrupted
-                current.is_posted = True
-            response = self._post(current, deadline_s, on_sent and partial(on_sent, None))
-        finally:
-            with self._run_lock:
-                self._current = None
-        if current.is_interrupted:
-            response.close()
-            raise Interrupted
+            with self._slot.take(run) as turn:
+                if self._may_be_busy:
+                    self._jobs.await_idle(within_s=deadline_s, is_interrupted=turn.stopped.is_set)
+                    self._may_be_busy = False
+                self._slot.begin(turn)
+                response = self._post(run, deadline_s, on_sent and partial(on_sent, None))
+        except Interrupted:
+            if response is not None:
+                response.close()
+            raise
         if response.status != 200:
             raise self._refused(run, response)
         post = self._posts
@@ -204,12 +185,7 @@ class SdWebUiEngine:
 
     def interrupt(self, run: PreparedRun) -> bool:
         """See the port. From now on whatever the run brings is no result, even if the engine did not hear of it."""
-        with self._run_lock:
-            current = self._current
-            if current is None or current.run is not run:
-                return False
-            current.is_interrupted = True
-            return not current.is_posted or self._send_interrupt()
+        return self._slot.interrupt(run, self._send_interrupt)
 
     # after failures
 
@@ -237,12 +213,7 @@ class SdWebUiEngine:
         task = Task(
             task_id="golden", task_type=TaskType.TXT2IMG, payload=dict(GOLDEN), fingerprint="", checkpoint=known
         )
-        try:
-            self.generate(self.prepare(task, seed_key="golden"), deadline_s=deadline_s).output()
-        except (EngineDown, Interrupted):
-            raise
-        except SchedulerError as error:
-            raise Fatal(f"even a tiny known picture failed: {error}", engine=getattr(error, "engine", None)) from error
+        prove(self, task, deadline_s=deadline_s)
 
     def restart(self) -> bool:
         """Run the configured restart command; return whether it ended well. At most once in ten minutes."""
@@ -254,34 +225,30 @@ class SdWebUiEngine:
 
     # inside
 
-    def _post(self, current: _Current, deadline_s: float, on_sent: Callable[[], None] | None) -> EngineResponse:
-        run = current.run
+    def _post(self, run: PreparedRun, deadline_s: float, on_sent: Callable[[], None] | None) -> EngineResponse:
         self._posts += 1
         if run.task.task_type in _RENDERS:
             self._loaded = run.checkpoint or self.title(None)
         try:
             return self._client.generate(run.path, run.body, deadline_s, on_sent=on_sent)
         except AnswerTimedOut:
-            raise self._overdue(current, deadline_s) from None
+            raise self._overdue(deadline_s) from None
         except EngineLost:
             self._forget()
             self._may_be_busy = True
-            if current.is_interrupted:
-                raise Interrupted from None
             raise
         except EngineDown:
             self._forget()
             raise
 
-    def _overdue(self, current: _Current, deadline_s: float) -> SchedulerError:
+    def _overdue(self, deadline_s: float) -> SchedulerError:
         """Interrupt a run past its deadline, wait for the engine to obey, and say what became of it."""
         self._may_be_busy = True
         stamp = self._jobs.stamp()  # when it changes, the engine is at another's job
-        with self._run_lock:
-            self._send_interrupt()
+        self._send_interrupt()
         ran = f"it ran longer than task_deadline_s ({deadline_s:g} s)"
         if self._jobs.has_ended(stamp, within_s=INTERRUPT_GRACE_S):
-            return Interrupted() if current.is_interrupted else DeadlineExceeded(f"{ran} and was interrupted")
+            return DeadlineExceeded(f"{ran} and was interrupted")
         self._forget()
         return EngineHung(f"{ran}, and the engine did not stop {INTERRUPT_GRACE_S:g} s after an interrupt")
 

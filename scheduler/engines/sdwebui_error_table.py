@@ -19,6 +19,13 @@ from scheduler.engines.error_cases import (
 _500 = frozenset({500})
 
 CASES = (
+    Case(
+        answer="401",
+        verdict=Verdict.DOWN,
+        why="The engine asks for a password and ours is wrong: a person must mend `api_auth`; no task is to blame.",
+        says="the engine refused the credentials: api_auth is wrong or missing",
+        statuses=frozenset({401}),
+    ),
     *BEFORE_THE_ENGINE,
     Case(
         answer="404 `Not Found`, or one that the API did not write",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scheduler.domain.errors import SchedulerError
-from scheduler.engines.error_cases import MAX_WORDS, Case, Refusal, error_of
+from scheduler.engines.error_cases import MAX_WORDS, Refusal, case_of, error_of
 from scheduler.engines.sdwebui_error_table import CASES
 
 
@@ -35,15 +35,10 @@ def read(status: int, body: bytes) -> Refusal:
     )
 
 
-def case_of(refusal: Refusal) -> Case:
-    """Return the row that speaks of this answer."""
-    return next(case for case in CASES if case.fits(refusal))
-
-
 def classify(status: int, body: bytes, *, payload: Mapping[str, Any]) -> SchedulerError:
     """Return what an answer that is not 200 means; `payload` is the request, by which the wrong field is named."""
     refusal = read(status, body)
-    return error_of(case_of(refusal), refusal, field=_field(refusal, payload))
+    return error_of(case_of(refusal, CASES), refusal, field=_field(refusal, payload))
 
 
 def _steps(complaint: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from scheduler.domain.errors import BadResult, SchedulerError, Unavailable
 from scheduler.domain.ports import Output
 from scheduler.domain.retry import backoff_s
 from scheduler.domain.surprises import Surprises
-from scheduler.held import Held
+from scheduler.held import Held, HeldTasks, State
 from scheduler.held_messages import DELETE_ATTEMPTS, HeldMessages
 from scheduler.loops.prepare import ByteBudget
 from scheduler.loops.render import Outcome
@@ -36,17 +36,23 @@ class DecodeLoop:
     """Reads and verifies one engine's answers, one at a time, in order."""
 
     def __init__(
-        self, outcomes: SimpleQueue[tuple[Held, Outcome] | None], finished: SimpleQueue[Finished | None]
+        self,
+        outcomes: SimpleQueue[tuple[Held, Outcome] | None],
+        finished: SimpleQueue[Finished | None],
+        held: HeldTasks,
     ) -> None:
         self._outcomes = outcomes
         self._finished = finished
+        self._held = held
 
     def run(self) -> None:
         """Decode until the engine's loop has ended and all is done."""
         while (item := self._outcomes.get()) is not None:
             held, outcome = item
-            self._finished.put((held, self._decode(outcome)))
-            del item, outcome  # the next wait must not keep a picture in memory
+            result = self._decode(outcome)
+            self._held.move(held, State.FINISHING)
+            self._finished.put((held, result))
+            del item, outcome, result  # the next wait must not keep a picture in memory
 
     def _decode(self, outcome: Outcome) -> Output | SchedulerError:
         if isinstance(outcome, SchedulerError):

@@ -166,16 +166,19 @@ class ReceiveLoop:
             lane.engine.runtimes: [one for one in ready if one.engine.runtimes == lane.engine.runtimes]
             for lane in ready
         }
-        return max(0, *(self._room_for(lanes, others=len(ready) - len(lanes)) for lanes in kinds.values()))
+        return max(0, *(self._room_for(lanes, [one for one in ready if one not in lanes]) for lanes in kinds.values()))
 
-    def _room_for(self, lanes: Sequence[Lane], *, others: int) -> int:
+    def _room_for(self, lanes: Sequence[Lane], others: Sequence[Lane]) -> int:
         """Return how many messages to ask for, for engines of one kind.
 
-        What comes may be for other engines beside them: of that no more is held than may wait for a checkpoint.
+        What comes may be for `others`, which work too: of that no more is held than may wait for a checkpoint. What is
+        held for an engine that is down is none of it.
         """
         pace, title, is_for = lanes[0].pace, lanes[0].engine.title, lanes[0].is_for
         in_hand = self._held.in_hand(pace, title, [lane.title_after_line() for lane in lanes], is_for)
-        others_waiting = self._held.in_hand(pace, title, [], lambda task: not is_for(task)).waiting if others else 0
+        others_waiting = self._held.in_hand(
+            pace, title, [], lambda task: any(lane.is_for(task) for lane in others)
+        ).waiting
         with self._held.lock:
             mean_s, target_s = pace.mean_s, pace.target_s()
         wanted = ask_for(
@@ -186,4 +189,4 @@ class ReceiveLoop:
             most=self._most,
             last_full=self._last_full,
         )
-        return min(wanted, WINDOW_TASKS * others - others_waiting) if others else wanted
+        return min(wanted, WINDOW_TASKS * len(others) - others_waiting) if others else wanted

@@ -212,6 +212,9 @@ class RenderLoop:
             outcome = _Watched(answer, self._verdicts)
         ended_s = held.rendered_s = self._idle_since_s = self._clock.monotonic()
         if not isinstance(outcome, EngineDown):
+            self._probe_s = (
+                FIRST_PROBE_S  # one that is up and takes nothing, for it is busy, is asked less and less often
+            )
             self._unsettled.append(
                 lambda: self._account(held, outcome, ended_s - started_s, starved_s, switched=switching)
             )
@@ -254,7 +257,7 @@ class RenderLoop:
                     self._held.times.learn(engine=name, checkpoint=title, work=held.work, seconds=seconds)
 
     def _pass_on(self, held: Held, outcome: Outcome) -> None:
-        self._held.move(held, State.FINISHING)
+        self._held.move(held, State.READING)
         self._lane.running = None
         self._unsettled.append(lambda: self.outcomes.put((held, outcome)))
         if isinstance(outcome, SchedulerError):
@@ -284,8 +287,9 @@ class RenderLoop:
     def _probe(self) -> None:
         self._probed_s = self._clock.monotonic()
         if self._passes(with_picture=not self._lane.is_healthy):
-            self._lane.is_healthy = True
-            self._probe_s, self._sick_probe_s = FIRST_PROBE_S, FIRST_SICK_PROBE_S
+            if not self._lane.is_healthy:
+                self._lane.is_healthy = True
+                self._probe_s, self._sick_probe_s = FIRST_PROBE_S, FIRST_SICK_PROBE_S
             self._idle_since_s = self._clock.monotonic() if not self._lane.is_ready else self._idle_since_s
             self._metrics.engine_up.labels(self._lane.engine.name).set(1)
             if self._lane.set_ready(ready=True):

@@ -1,7 +1,4 @@
-"""A request to the asynchronous job API: ``{"task_id", "api_path", "request_body"}``, and what its clients see of it.
-
-They poll ``GET /api/v1/jobs/{id}`` and know ``pending``, ``processing``, ``completed`` and ``failed`` only.
-"""
+"""A request to the asynchronous job API: ``{"task_id", "api_path", "request_body"}``, and its end in the record."""
 
 from __future__ import annotations
 
@@ -36,26 +33,9 @@ def parse(body: Mapping[str, Any]) -> Task:
     )
 
 
-def ended(status: str, *, result_s3_uri: str | None = None, comfy_job_id: str | None = None) -> dict[str, str]:
+def ended(status: str) -> dict[str, str]:
     """Return the attributes, beside ours, by which the job API's clients see the end of a task.
 
     `status` is the record's. What a failed task has anyway, a cancelled one gets: an `error_message`.
     """
-    told = {
-        "result_s3_uri": result_s3_uri,
-        "comfy_job_id": comfy_job_id,
-        "error_message": "cancelled" if status == "cancelled" else None,
-    }
-    return {name: value for name, value in told.items() if value}
-
-
-def shown(job_id: str, record: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the answer to whoever polls a job; a cancelled one is ``failed``, a status that they know."""
-    status = str(record.get("status", "pending"))
-    error = record.get("error_message") or ("cancelled" if status == "cancelled" else None)
-    return {
-        "job_id": job_id,
-        "status": "failed" if status == "cancelled" else status,
-        "result_s3_uri": record.get("result_s3_uri"),
-        "error": error,
-    }
+    return {"error_message": "cancelled"} if status == "cancelled" else {}

@@ -91,6 +91,7 @@ def test_a_prompt_is_taken_run_and_kept_in_the_history(comfy: Comfy) -> None:
     (image,) = entry["outputs"]["2"]["images"]
     assert like({"filename": "<any>", "subfolder": "", "type": "output"}, image)
     assert image["filename"].startswith("t_")
+    assert entry["meta"].keys() == {"2"}
     status = entry["status"]
     assert (status["status_str"], status["completed"]) == ("success", True)
     assert [message[0] for message in status["messages"]] == [
@@ -261,12 +262,14 @@ def test_events_come_in_the_captured_order(comfy: Comfy) -> None:
         assert {event["data"].get("prompt_id", theirs) for event in heard(other, theirs)} == {theirs}
 
 
-def test_an_interrupted_prompt_ends_with_the_same_mark(comfy: Comfy) -> None:
-    with comfy.events("ws-cut") as socket:
+def test_an_interrupted_prompt_ends_with_the_same_mark_and_nobody_else_hears_of_it(comfy: Comfy) -> None:
+    with comfy.events("ws-cut") as socket, comfy.events("ws-next") as other:
         prompt_id = comfy.send(long(141, comfy), client_id="ws-cut")
         until(lambda: comfy.running() == [prompt_id])
         comfy.post("/interrupt")
         kinds = [event["type"] for event in heard(socket, prompt_id)]
+        theirs = comfy.send(flat(141), client_id="ws-next")
+        assert {event["data"].get("prompt_id", theirs) for event in heard(other, theirs)} == {theirs}
     assert "execution_interrupted" in kinds
     assert not {"execution_success", "execution_error"} & set(kinds)
 

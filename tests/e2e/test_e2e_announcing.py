@@ -12,7 +12,7 @@ from daemon_process import Start
 from waiting import until
 from world import Engines, World
 
-SECRET = "a secret of plain words, 24+"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def subscribed(world: World) -> tuple[str, str]:

@@ -4,9 +4,11 @@ import base64
 import hashlib
 import io
 import threading
+import uuid
 
 import pytest
 from comfy_client import CHECKPOINT, Comfy, flat, node, sampled
+from fakes import FakeInputs
 from PIL import Image
 from webui_client import png, until
 
@@ -57,7 +59,11 @@ class OneInput:
 
 
 def engine_at(standin, **more) -> ComfyUiEngine:
-    return ComfyUiEngine("comfyui", ComfyClient(standin.base_url), clock=SystemClock(), max_pixels=1 << 22, **more)
+    more = {"client_id": uuid.uuid4().hex, "inputs": FakeInputs(), "restart_command": ()} | more
+    client = ComfyClient(standin.base_url)
+    return ComfyUiEngine(
+        "comfyui", client, clock=SystemClock(), max_pixels=1 << 22, runtimes=frozenset({"comfyui"}), **more
+    )
 
 
 @pytest.fixture(scope="module")
@@ -305,8 +311,8 @@ def test_pictures_that_cannot_be_had_are_refused_by_the_inputs_name(standin, val
     assert caught.value.field == "payload.prompt.1.inputs.image"
 
 
-def test_without_a_fetcher_addresses_are_refused(engine):
-    with pytest.raises(Rejected, match="not fetched here") as caught:
+def test_a_graph_that_stands_alone_is_named_as_such(engine):
+    with pytest.raises(Rejected, match="may not be gone to") as caught:
         engine.prepare(task(loading("https://pictures.example/red.png")), seed_key="t:1")
     assert caught.value.field == "payload.1.inputs.image"
 
@@ -534,14 +540,14 @@ def test_a_silent_socket_still_tells_that_the_run_has_begun(engine, standin):
 
 
 def test_a_run_goes_well_without_any_socket(standin, monkeypatch):
-    monkeypatch.setattr(ComfyClient, "socket_address", lambda _self, _id: ("ws://127.0.0.1:1/ws", {}))
+    monkeypatch.setattr(ComfyClient, "socket_address", lambda _self, _id: "ws://127.0.0.1:1/ws")
     assert render(engine_at(standin), sampled(seed=46, steps=10)).images
 
 
 def test_a_socket_that_is_refused_is_tried_again_and_harms_nothing(standin, monkeypatch):
     monkeypatch.setattr("scheduler.engines.comfyui_socket.REOPEN_EVERY_S", 0.05)
     http = f"{standin.base_url.replace('http', 'ws', 1)}/queue"
-    monkeypatch.setattr(ComfyClient, "socket_address", lambda _self, _id: (http, {}))
+    monkeypatch.setattr(ComfyClient, "socket_address", lambda _self, _id: http)
     assert render(engine_at(standin), sampled(seed=47, steps=30)).images
     assert standin.stats()["requests"]["GET /queue"] > 1
 

@@ -32,7 +32,8 @@ from scheduler.engines.job_api_job import SILENCE_S
 
 def engine_at(url, **more):
     more = {"clock": SystemClock(), "inputs": AnyInputs(), "dice": random.Random(1), "wait": soon} | more
-    return JobApiEngine("jobs", JobApiClient(url), **more)
+    more = {"restart_command": ()} | more
+    return JobApiEngine("jobs", JobApiClient(url), runtimes=frozenset({"jobs"}), **more)
 
 
 def soon(stopped, seconds):

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from fakes import FakeInputs
 from PIL import Image
 
 from scheduler.domain.clock import SystemClock
@@ -31,7 +32,15 @@ DEADLINE_S = 60.0
 
 def engine_at(standin, auth=None) -> SdWebUiEngine:
     client = SdApiClient(standin.base_url, auth)
-    return SdWebUiEngine("sdwebui", client, clock=SystemClock(), max_pixels=1 << 22)
+    return SdWebUiEngine(
+        "sdwebui",
+        client,
+        clock=SystemClock(),
+        max_pixels=1 << 22,
+        inputs=FakeInputs(),
+        runtimes=frozenset({"sdwebui"}),
+        restart_command=(),
+    )
 
 
 @pytest.fixture(scope="module")

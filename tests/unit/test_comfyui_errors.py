@@ -23,6 +23,7 @@ from scheduler.engines.comfyui_errors import failed, partly_refused, refused
 from scheduler.engines.error_cases import MAX_WORDS
 
 PAGE = Path(__file__).parents[2] / "docs/engine-errors.md"
+SAMPLES = Path(__file__).parents[1] / "samples/comfyui/refusals.json"
 AT = "payload.prompt"
 
 
@@ -66,7 +67,7 @@ REFUSED = [
     ),
     (500, b"500 Internal Server Error\n\nServer got itself in trouble", Transient, None, "in trouble"),
     (404, b"404: Not Found", EngineDown, None, "404"),
-    (401, b"", EngineDown, None, "api_auth"),
+    (401, b"", EngineDown, None, "401"),
     (403, b"", EngineDown, None, "403"),
     (504, b"", EngineLost, None, "504"),
 ]
@@ -80,6 +81,25 @@ def test_a_refusal_becomes_what_the_table_says(status, body, kind, field, words)
     assert words in error.message
     if kind is Transient:
         assert error.counts is (Counts.NOTHING if status == 400 else Counts.RUN)
+
+
+CAPTURED = [case for case in json.loads(SAMPLES.read_text()) if "answer" in case]
+
+
+@pytest.mark.parametrize("case", CAPTURED, ids=lambda case: case["name"])
+def test_what_the_real_one_refused_is_the_tasks_fault_and_named(case):
+    error = refused(case["status"], json.dumps(case["answer"]).encode(), at=AT, uploads=[])
+    assert type(error) is Rejected
+    named = [
+        ".".join(
+            [AT, node, *(["inputs", one["extra_info"]["input_name"]] if "input_name" in one["extra_info"] else [])]
+        )
+        for node, told in case["answer"]["node_errors"].items()
+        if node != "..."
+        for one in told["errors"]
+    ]
+    is_by_class = case["answer"]["error"]["type"] == "invalid_prompt"
+    assert error.field == (named[0] if named else f"{AT}.1.class_type" if is_by_class else AT)
 
 
 def ended(name, words, node_id="3", node_type="KSampler"):

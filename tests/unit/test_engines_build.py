@@ -8,6 +8,7 @@ import pytest
 from fakes import FakeInputs
 
 from scheduler import config
+from scheduler.config_syntax import ENGINE_KINDS
 from scheduler.domain.ports import Engine
 from scheduler.engines.build import build_engines
 
@@ -54,3 +55,10 @@ WEBUI = ("SdWebUiEngine", "sdwebui", ["legacy", "sdwebui"])
 )
 def test_engines_are_what_the_settings_name(tmp_path, text, expected):
     assert told(built(tmp_path, text)) == expected
+
+
+def test_every_kind_that_may_be_configured_can_be_made(tmp_path):
+    lines = "".join(f"{kind}-one = {kind} {HERE}:{8000 + n}\n" for n, kind in enumerate(ENGINE_KINDS))
+    engines = built(tmp_path, f"[engines]\n{lines}")
+    assert [engine.name for engine in engines] == [f"{kind}-one" for kind in ENGINE_KINDS]
+    assert len({type(engine) for engine in engines}) == len(ENGINE_KINDS)

@@ -5,7 +5,7 @@ import responses
 from fakes import FakeClock
 from job_api import CAMERA, AnyInputs, task_of
 
-from scheduler.domain.errors import BadResult, EngineDown, Transient
+from scheduler.domain.errors import BadResult, Counts, EngineDown, Transient
 from scheduler.domain.ports import PreparedRun
 from scheduler.engines.job_api import JobApiEngine
 from scheduler.engines.job_api_client import JobApiClient
@@ -21,7 +21,14 @@ def http():
 
 @pytest.fixture
 def engine():
-    return JobApiEngine("jobs", JobApiClient(URL), clock=FakeClock(), inputs=AnyInputs())
+    return JobApiEngine(
+        "jobs",
+        JobApiClient(URL),
+        clock=FakeClock(),
+        inputs=AnyInputs(),
+        runtimes=frozenset({"jobs"}),
+        restart_command=(),
+    )
 
 
 def run(job_id=None):
@@ -67,3 +74,11 @@ def test_a_job_that_somebody_cancelled_is_a_failure(http, engine):
     http.post(URL + CAMERA, status=202, json={"job_id": "a-1", "status": "cancelled"})
     with pytest.raises(Transient, match="cancelled"):
         engine.generate(run(), deadline_s=10)
+
+
+def test_a_build_that_is_well_and_lacks_the_path_costs_the_task_a_try(http, engine):
+    http.post(URL + CAMERA, status=405, json={"detail": "Method Not Allowed"})
+    http.get(f"{URL}/health", json={"status": "healthy", "message": "ready"})
+    with pytest.raises(Transient, match=f"no {CAMERA}") as caught:
+        engine.generate(run(), deadline_s=10)
+    assert (type(caught.value), caught.value.counts) == (Transient, Counts.TRY)

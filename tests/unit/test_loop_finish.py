@@ -30,7 +30,7 @@ def test_answers_are_decoded_in_the_order_in_which_they_came(worker):
     rendered(worker, 3)
     finished: SimpleQueue[Finished | None] = SimpleQueue()
     worker.render.outcomes.put(None)
-    DecodeLoop(worker.render.outcomes, finished).run()
+    DecodeLoop(worker.render.outcomes, finished, worker.held).run()
     assert [finished.get()[0].task.task_id for _ in range(3)] == ["t0", "t1", "t2"]
     assert finished.empty()
 
@@ -68,7 +68,7 @@ def test_no_answer_is_kept_in_memory_while_the_next_is_waited_for(worker):
     outcomes.put(item)
     outcomes.put(None)
     del item
-    DecodeLoop(outcomes, worker.finished).run()
+    DecodeLoop(outcomes, worker.finished, worker.held).run()
     assert alive == [True, False]
 
 

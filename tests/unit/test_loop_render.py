@@ -145,10 +145,23 @@ def test_a_down_engine_is_probed_at_growing_intervals(worker, clock):
     worker.engine.is_up = True
     worker.render.cycle()
     assert worker.lane.is_ready
+    worker.claimed()
+    worker.render.cycle()
     worker.lane.set_ready(ready=False)
     worker.stop.waits.clear()
     worker.render.cycle()
     assert worker.stop.waits == [0.5]
+
+
+def test_an_engine_that_is_up_and_takes_nothing_is_asked_less_and_less_often(worker, clock):
+    worker.engine.fail_next(1000, EngineDown("503: the queue is full"), on="connect")
+    worker.claimed()
+    began_s = clock.monotonic()
+    while clock.monotonic() - began_s < 60:
+        worker.keep()
+        worker.render.cycle()
+    assert 60 / MAX_PROBE_S <= len(worker.stop.waits) <= 60 / MAX_PROBE_S + 5
+    assert worker.tasks.record("t1")["runs"] == 1
 
 
 def test_an_idle_engine_is_probed_so_that_its_death_is_seen(worker, clock):
@@ -426,7 +439,7 @@ def test_nothing_is_posted_once_the_stop_is_asked_for(worker):
     assert worker.engine.posts == []
     [(task_id, outcome)] = outcomes(worker)
     assert (task_id, type(outcome)) == ("t1", Interrupted)
-    assert held.state is State.FINISHING
+    assert held.state is State.READING
 
 
 def test_a_task_without_a_run_is_an_error_of_ours(worker):
@@ -485,15 +498,28 @@ def test_no_render_is_begun_beside_a_result_that_storage_says_nothing_about(work
     """It may be long before a call that hangs counts as one that failed."""
     worker.claimed("kept")
     worker.render.cycle()
+    worker.render.cycle()  # with nothing in line it hands the answer on
+    worker.decode()
     worker.claimed("next")
     clock.advance(SLOW_END_S + 0.1)
     worker.keep()
     worker.render.cycle()
     assert worker.engine.posted == ["kept"]
-    assert [task_id for task_id, _ in outcomes(worker)] == ["kept"]
     worker.store()
     worker.render.cycle()
     assert worker.engine.posted == ["kept", "next"]
+
+
+def test_an_engine_that_is_slow_to_give_its_pictures_holds_up_no_other(clock):
+    worker = Worker(clock, engines=2)
+    worker.claimed("slow")
+    worker.render.cycle()
+    clock.advance(SLOW_END_S + 0.1)  # its answer is still being read
+    worker.send("other")
+    worker.admit()
+    worker.prepare(lane=1)
+    worker.renders[1].cycle()
+    assert worker.engines[1].posted == ["other"]
 
 
 # answers that are no pictures

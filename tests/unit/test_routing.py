@@ -8,6 +8,8 @@ import pytest
 from fakes import FakeAnswer, FakeClock, FakeEngine, FakeTaskStore
 from worker_in_memory import Worker, body_of
 
+from scheduler.admission import MOST_LACKING
+from scheduler.aws.shape import MAX_RECEIVE_COUNT
 from scheduler.domain.errors import Counts, Transient
 from scheduler.domain.pace import Needs, Pace
 from scheduler.domain.ports import PreparedRun
@@ -143,6 +145,36 @@ def test_how_long_pictures_take_says_nothing_of_graphs(worker):
     worker.work()
     assert worker.lanes[0].pace.mean_s == 1.0
     assert worker.lanes[1].pace.mean_s is None
+
+
+def test_what_is_held_for_an_engine_that_died_leaves_room_for_the_others(clock):
+    worker = Worker(clock, engines=3)
+    for lane, name in zip(worker.lanes, "abc", strict=True):
+        lane.engine.runtimes, lane.pace = frozenset({name}), Pace()
+    for n in range(20):
+        worker.send(f"a{n}", runtime="a")
+    for _ in range(30):
+        worker.receive()
+    assert len(worker.held_ids) == 20
+    worker.lanes[0].set_ready(ready=False, why="died")
+    worker.send("b", runtime="b")
+    worker.send("c", runtime="c")
+    worker.receive()
+    worker.receive()
+    assert {"b", "c"} <= set(worker.held_ids)
+
+
+def test_a_task_whose_engine_stays_down_is_kept_for_a_person_before_sqs_takes_it_unexplained(worker, clock):
+    worker.lanes[1].set_ready(ready=False, why="starting")
+    worker.send("graph", task_type="pipeline")
+    began_s = clock.monotonic()
+    while worker.queue.bodies and clock.monotonic() - began_s < 24 * 3600:
+        worker.receive()
+        clock.advance(10)
+    [(message, why)] = worker.queue.refused
+    assert message.receive_count == MOST_LACKING < MAX_RECEIVE_COUNT
+    assert "its engine was down" in why.message
+    assert clock.monotonic() - began_s > 8 * 3600
 
 
 # bodies that lie elsewhere

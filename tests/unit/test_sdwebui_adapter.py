@@ -9,7 +9,7 @@ import threading
 
 import pytest
 import responses
-from fakes import FakeClock
+from fakes import FakeClock, FakeInputs
 from PIL import Image
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import ReadTimeout
@@ -30,6 +30,7 @@ from scheduler.domain.errors import (
     Transient,
 )
 from scheduler.domain.task import Progress, Task, TaskType
+from scheduler.engines.restart import RestartCommand
 from scheduler.engines.sdwebui import SdWebUiEngine
 from scheduler.sd_api_client import SdApiClient
 
@@ -74,6 +75,8 @@ class World:
             SdApiClient(URL),
             clock=self.clock,
             max_pixels=1 << 20,
+            inputs=FakeInputs(),
+            runtimes=frozenset({"sdwebui"}),
             restart_command=[sys.executable, "-c", code],
             sleep=self.clock.advance,
         )
@@ -606,7 +609,7 @@ def test_the_golden_task_is_tiny_and_known(world):
 def test_a_golden_task_that_fails_is_fatal(world, answer, status):
     world.engine.probe()
     world.renders(answer, status=status)
-    with pytest.raises(Fatal, match="tiny known picture"):
+    with pytest.raises(Fatal, match="tiny known task"):
         world.engine.golden(deadline_s=60)
 
 
@@ -641,5 +644,4 @@ def test_after_a_restart_the_engine_must_be_idle_first(world):
 
 @pytest.mark.parametrize("command", [[], [sys.executable, "-c", "raise SystemExit(3)"], ["/no/such/command"]])
 def test_a_restart_that_did_not_happen(clock, command):
-    engine = SdWebUiEngine("e", SdApiClient(URL), clock=clock, max_pixels=1, restart_command=command)
-    assert engine.restart() is False
+    assert RestartCommand(command, clock).run("e") is False

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from scheduler.domain.errors import Counts, EngineDown, EngineLost, Fatal, OutOfMemory, Rejected, Transient
-from scheduler.engines.error_cases import MAX_WORDS, Verdict
+from scheduler.engines.error_cases import MAX_WORDS, Verdict, case_of
 from scheduler.engines.sdwebui_error_table import CASES
-from scheduler.engines.sdwebui_errors import case_of, classify, read
+from scheduler.engines.sdwebui_errors import classify, read
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = json.loads((ROOT / "tests/samples/a1111_answers/errors.json").read_text())
@@ -36,7 +36,7 @@ def test_answer_becomes_what_the_table_says(sample):
 
 
 def test_every_row_has_a_sample():
-    reached = {case_of(read(sample["status"], sample["body"].encode())).answer for sample in SAMPLES}
+    reached = {case_of(read(sample["status"], sample["body"].encode()), CASES).answer for sample in SAMPLES}
     assert reached == {case.answer for case in CASES}
 
 

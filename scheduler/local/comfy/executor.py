@@ -218,8 +218,8 @@ class Executor:
                 self._hub.show(client, data)
             elif kind == "cut":
                 self._hub.cut(client)
-            elif kind == "execution_interrupted":
-                self._hub.tell_all(kind, data)
+            elif kind == "execution_interrupted" and client is None:
+                self._hub.tell_all(kind, data)  # the one event that a prompt without a client has, for everybody
             else:
                 self._hub.tell(client, kind, data)
 

@@ -25,12 +25,11 @@ def connect(endpoint: str | None) -> S3Client:
 
 
 class Bucket:
-    """Where results go, under `prefix`; safe for threads."""
+    """Where results go; safe for threads."""
 
-    def __init__(self, client: S3Client, name: str, prefix: str = "results") -> None:
+    def __init__(self, client: S3Client, name: str) -> None:
         self._client = client
         self._name = name
-        self._prefix = prefix
 
     def fetch(self, address: str) -> Image.Image:
         """Return the picture at an ``s3://`` address. Raises JobFailed; what lies elsewhere is out of reach here."""
@@ -51,7 +50,7 @@ class Bucket:
         """Store a PNG and return its address. Raises JobFailed."""
         out = io.BytesIO()
         picture.save(out, "PNG", compress_level=1)
-        key = f"{self._prefix}/{name}.png"
+        key = f"results/{name}.png"
         try:
             self._client.put_object(Bucket=self._name, Key=key, Body=out.getvalue(), ContentType="image/png")
         except (ClientError, BotoCoreError) as error:
