@@ -92,8 +92,8 @@ class Aws(Section):
     )
     cloudfront_domain: Annotated[str, AfterValidator(syntax.domain)] = Field(
         "",
-        description="Domain of the CloudFront distribution before the bucket: pictures are announced as "
-        "https://DOMAIN/KEY. When empty they are announced by their S3 URI.",
+        description="Domain of the CloudFront distribution before the bucket: the addresses of pictures are "
+        "https://DOMAIN/KEY, but for those published to SNS, which are S3 URIs always. When empty all are S3 URIs.",
     )
 
 
@@ -260,8 +260,8 @@ class Notify(Section):
     )
     webhook_secret: SigningSecret = Field(
         SecretStr(""),
-        description="What webhooks are signed with: whsec_ and 24 to 64 bytes in base64. When empty they "
-        "are sent unsigned. It stays out of this file when given in the environment (SCHEDULER_NOTIFY_WEBHOOK_SECRET) "
+        description="What webhooks are signed with: 24 to 64 bytes in base64, with or without whsec_ before it. When empty "
+        "they are sent unsigned. It stays out of this file when given in the environment (SCHEDULER_NOTIFY_WEBHOOK_SECRET) "
         "or as ${VARIABLE}.",
     )
 

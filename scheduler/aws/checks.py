@@ -103,8 +103,8 @@ def clock_finding(asking: Asking, *, lease_s: int) -> Finding:
 
 def _addresses(domain: str) -> Finding:
     if domain:
-        return ok("cloudfront", f"pictures are announced as https://{domain}/KEY (not tried from here)")
-    return ok("cloudfront", "no cloudfront_domain: pictures are announced by their S3 URI")
+        return ok("cloudfront", f"addresses of pictures are https://{domain}/KEY, on SNS S3 URIs (not tried from here)")
+    return ok("cloudfront", "no cloudfront_domain: addresses of pictures are S3 URIs")
 
 
 def _simulated(

@@ -47,7 +47,7 @@ sns_topic_arn = arn:aws:sns:us-east-1:123456789012:ends
 """
 
 
-def test_a_closed_terminal_ends_it_in_order_and_leaves_nothing_running(tmp_path: Path) -> None:
+def test_a_closed_terminal_ends_it_in_order_and_leaves_what_was_edited_and_nothing_running(tmp_path: Path) -> None:
     (tmp_path / ".local").mkdir()
     conf = tmp_path / ".local/conf.ini"
     conf.write_text(EDITED)
@@ -66,11 +66,6 @@ def test_a_closed_terminal_ends_it_in_order_and_leaves_nothing_running(tmp_path:
             read_until(ours, b"engine_ready")
             children = psutil.Process(process.pid).children(recursive=True)
             assert len(children) >= 2
-            text, settings = conf.read_text(), load(conf, {})
-            assert "[inputs]\n# mine\nallow_hosts = 127.0.0.1:8009\n" in text
-            assert settings.inputs.allow_hosts == ("127.0.0.1:8009",)
-            assert settings.notify.sns_topic_arn == "arn:aws:sns:us-east-1:123456789012:ends"
-            assert (settings.aws.aws_region, settings.autoscaling.enabled) == ("us-east-1", False)
             os.close(ours)  # the kernel now hangs up
             assert process.wait(timeout=60) == 0
         finally:
@@ -78,6 +73,11 @@ def test_a_closed_terminal_ends_it_in_order_and_leaves_nothing_running(tmp_path:
     assert not (tmp_path / ".local/environment").exists()
     gone, alive = psutil.wait_procs(children, timeout=20)
     assert (len(gone), alive) == (len(children), [])
+    settings = load(conf, {})  # that it ran by
+    assert "[inputs]\n# mine\nallow_hosts = 127.0.0.1:8009\n" in conf.read_text()
+    assert settings.inputs.allow_hosts == ("127.0.0.1:8009",)
+    assert settings.notify.sns_topic_arn == "arn:aws:sns:us-east-1:123456789012:ends"
+    assert (settings.aws.aws_region, settings.autoscaling.enabled) == ("us-east-1", False)
 
 
 def test_a_fleet_that_local_keeps_is_seen_and_steered_until_it_is_told_to_stop(tmp_path: Path) -> None:
