@@ -1,4 +1,5 @@
-"""An AWS emulator on a free port: moto, without two costs that would be measured as AWS's, or ministack, which is faster.
+"""An AWS emulator on a free port: moto, without two costs that would be measured as AWS's, or ministack, which is
+faster.
 
 ``python -m benchmarks.emulator moto|ministack``. With moto a task's two conditional writes cost its single thread more
 than the daemon and the engine together, so that `throughput` measures moto; ministack leaves more to the consumer.

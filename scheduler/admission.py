@@ -11,7 +11,7 @@ import structlog
 
 from scheduler.domain.errors import Rejected, Transient, Unavailable
 from scheduler.domain.ports import Clock, Inputs, TaskStore
-from scheduler.domain.retry import FIRST_LACKING_S, backoff_s
+from scheduler.domain.retry import FIRST_LACKING_S, MOST_DELIVERIES, backoff_s
 from scheduler.domain.routing import Routes
 from scheduler.domain.surprises import Surprises
 from scheduler.domain.task import Message, Task
@@ -25,8 +25,6 @@ from scheduler.wire.recognise import recognise
 
 log = structlog.get_logger()
 
-MOST_LACKING = 45
-"""Deliveries of a task that no host here can run before it fails; at 50 SQS would take its message away unexplained."""
 OFTEN, LONG_S = 10, 900.0
 """An engine that was down in so many deliveries, over half an hour, is asked for less often: 45 of them are nine hours."""
 
@@ -119,7 +117,7 @@ class Admission:
             refused.append((message, error))
         except (Transient, Unavailable) as error:
             log.warning("body_not_fetched", message_id=message.message_id, error=str(error))
-            if isinstance(error, Transient) and message.receive_count >= MOST_LACKING:
+            if isinstance(error, Transient) and message.receive_count >= MOST_DELIVERIES:
                 refused.append((message, Rejected(f"{error} ({message.receive_count} times)", field="body")))
             else:
                 self._messages.put_back([message], backoff_s(message.receive_count), reason="body")
@@ -159,10 +157,10 @@ class Admission:
 
     def _take_in(self, task: Task, message: Message, body_bytes: int) -> None:
         kind = task.task_type.value
-        if self._routes.runtime(task) is None and message.receive_count < MOST_LACKING:
+        if self._routes.runtime(task) is None and message.receive_count < MOST_DELIVERIES:
             log.info("task_lacks_runtime", task_id=task.task_id, runtime=task.runtime, task_type=kind)
         elif not self._is_up(task):
-            if message.receive_count >= MOST_LACKING:
+            if message.receive_count >= MOST_DELIVERIES:
                 raise Rejected(f"its engine was down in all of {message.receive_count} deliveries", field="runtime")
             log.info("task_lacks_engine", task_id=task.task_id, runtime=task.runtime, task_type=kind)
             if message.receive_count >= OFTEN:

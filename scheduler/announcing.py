@@ -24,7 +24,9 @@ T = TypeVar("T")
 
 
 class Insist(Protocol):
-    """Makes a call until it succeeds, however long AWS is unavailable; raises Unavailable when there is no time left."""
+    """Makes a call until it succeeds, however long AWS is unavailable;
+    raises Unavailable when there is no time left.
+    """
 
     def __call__(self, call: Callable[[], T]) -> T:
         """Return what `call` returns."""

@@ -44,7 +44,7 @@ class Condition:
 
     def unfit(self) -> str:
         """Say why this host cannot work though its AWS answers; empty when it can."""
-        if shutil.disk_usage(".").free <= MIN_FREE_BYTES:
+        if not _disk()[0]:
             return f"less than {MIN_FREE_BYTES} bytes are free on its disk"
         if not any(lane.is_ready for lane in self.lanes):
             return "; ".join(lane.why for lane in self.lanes)
@@ -54,15 +54,15 @@ class Condition:
         """Return whether all is well, and the particulars."""
         now = self.clock.monotonic()
         aws = self._aws_trouble()
-        free_bytes = shutil.disk_usage(".").free
+        has_room, free_bytes = _disk()
         polls = [receiver.last_poll_s for receiver in self.receivers if receiver.last_poll_s is not None]
-        is_well = aws is None and free_bytes > MIN_FREE_BYTES and any(lane.is_ready for lane in self.lanes)
+        is_well = aws is None and has_room and any(lane.is_ready for lane in self.lanes)
         is_well = is_well and not self.stop.is_set()
         return is_well, {
             "status": "stopping" if self.stop.is_set() else "healthy" if is_well else "unhealthy",
             "engines": [self._engine(lane, now) for lane in self.lanes],
             "aws": {"ok": aws is None, "why": aws or ""},
-            "disk": {"ok": free_bytes > MIN_FREE_BYTES, "free_bytes": free_bytes},
+            "disk": {"ok": has_room, "free_bytes": free_bytes},
             "last_poll_s_ago": round(now - max(polls), 1) if polls else None,
             "host": self.describe_host(),
             "held": self.held.describe(),
@@ -82,3 +82,9 @@ class Condition:
             "for_s": round(now - lane.since_s, 1),
             "checkpoint": lane.engine.loaded(),
         }
+
+
+def _disk() -> tuple[bool, int]:
+    """Return whether the disk has room to work, and how many bytes are free on it."""
+    free_bytes = shutil.disk_usage(".").free
+    return free_bytes > MIN_FREE_BYTES, free_bytes

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -60,8 +60,6 @@ ${{NAME}} in a value is replaced from the environment; write $${{ for the charac
 {PREFIX}<SECTION>_<KEY> in the environment overrides a key: {PREFIX}AWS_S3_BUCKET, {PREFIX}SCHEDULER_MAX_RUNS.
 "sd-scheduler config check" tells what is wrong, "sd-scheduler config show" what is in effect."""
 
-_Model = TypeVar("_Model", bound=Section)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -86,6 +84,14 @@ class Settings:
         return self.autoscaling.state_table or f"{self.aws.dynamodb_table}-fleet"
 
     @property
+    def served(self) -> dict[str, syntax.EngineLine]:
+        """What serves each runtime, in the order in which tasks without one look for an engine.
+
+        Where [engines] names any, the WebUI of [sd_api] is there only if its address is given.
+        """
+        return _served(self.sd_api, self.engines, self.sources)
+
+    @property
     def secrets(self) -> list[str]:
         """What may be shown to nobody, and in no log."""
         return [self.sd_api.api_auth.get_secret_value(), self.notify.webhook_secret.get_secret_value()]
@@ -93,7 +99,7 @@ class Settings:
     @property
     def configured_engines(self) -> list[ConfiguredEngine]:
         """The engines of this host, in the order in which tasks without a runtime look for one."""
-        return config_engines.configured(_engine_lines(self.sd_api, self.engines, self.sources))
+        return config_engines.configured(self.served)
 
     @property
     def has_webui(self) -> bool:
@@ -167,27 +173,17 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
             f"and fill in [aws], or name another with -c FILE or {FILE_VARIABLE}",
         )
     file = wanted if ini else None
-    aws = _section("aws", Aws, given, environ, faults, file=file)
-    sd_api = _section("sd_api", SdApi, given, environ, faults, file=file)
-    engines = _section("engines", Engines, given, environ, faults, file=file)
-    scheduler = _section("scheduler", Scheduler, given, environ, faults, file=file)
-    inputs = _section("inputs", Inputs, given, environ, faults, file=file)
-    notify = _section("notify", Notify, given, environ, faults, file=file)
-    autoscaling = _section("autoscaling", Autoscaling, given, environ, faults, file=file)
-    if sd_api and engines:
-        for name, what in config_engines.faults(_engine_lines(sd_api, engines, given)).items():
+    sections: dict[str, Any] = {
+        name: _section(name, model, given, environ, faults, file=file) for name, model in SECTIONS.items()
+    }
+    if sections["sd_api"] and sections["engines"]:
+        lines = _served(sections["sd_api"], sections["engines"], given)
+        for name, what in config_engines.faults(lines).items():
             faults.add_value("engines", name, given["engines", name], what)
-    problems = faults.in_order()
-    if problems or not (aws and sd_api and engines and scheduler and inputs and notify and autoscaling):
-        raise ConfigError(problems)
+    if None in sections.values() or faults.in_order():
+        raise ConfigError(faults.in_order())
     return Settings(
-        aws=aws,
-        sd_api=sd_api,
-        engines=engines,
-        scheduler=scheduler,
-        inputs=inputs,
-        notify=notify,
-        autoscaling=autoscaling,
+        **sections,
         file=file,
         sources=MappingProxyType({key: value.source for key, value in given.items()}),
     )
@@ -292,10 +288,8 @@ def _own_lines(entry: Entry, place: tuple[str, str], faults: _Faults, source: st
     return first
 
 
-def _engine_lines(
-    api: SdApi, engines: Engines, given: Mapping[tuple[str, str], object]
-) -> dict[str, syntax.EngineLine]:
-    return config_engines.lines(api, engines, is_given=_WEBUI in given)
+def _served(api: SdApi, engines: Engines, given: Mapping[tuple[str, str], object]) -> dict[str, syntax.EngineLine]:
+    return config_engines.served(api, engines, is_given=_WEBUI in given)
 
 
 def _from_environment(environ: Mapping[str, str], in_file: _GivenKeys, faults: _Faults) -> _GivenKeys:
@@ -325,8 +319,14 @@ def _from_environment(environ: Mapping[str, str], in_file: _GivenKeys, faults: _
 
 
 def _section(
-    name: str, model: type[_Model], given: _GivenKeys, environ: Mapping[str, str], faults: _Faults, *, file: Path | None
-) -> _Model | None:
+    name: str,
+    model: type[Section],
+    given: _GivenKeys,
+    environ: Mapping[str, str],
+    faults: _Faults,
+    *,
+    file: Path | None,
+) -> Section | None:
     """Validate one section; None when it has faults. With no `file` a missing key is not reported again."""
     texts: dict[str, str] = {}
     spoiled: set[str] = set()

@@ -38,7 +38,7 @@ def webui_runtimes(engines: Engines, *, is_given: bool) -> tuple[str, ...]:
     return names if is_given or not engines.lines else ()
 
 
-def lines(api: SdApi, engines: Engines, *, is_given: bool) -> dict[str, EngineLine]:
+def served(api: SdApi, engines: Engines, *, is_given: bool) -> dict[str, EngineLine]:
     """Return each runtime with what serves it, in the order in which tasks without a runtime look for an engine."""
     webui = EngineLine("sdwebui", api.sd_api_base_url, api.restart_command)
     return dict.fromkeys(webui_runtimes(engines, is_given=is_given), webui) | engines.lines

@@ -39,9 +39,7 @@ class FleetParts:
         followed = self.watch.followed()
         section = followed.section
         bounds = Bounds(min_capacity=section.min_capacity, max_capacity=section.max_capacity)
-        others = {key: getattr(section, key) for key in type(section).model_fields if key != "policy"}
-        policy = choice.policy(section.policy, **others)
-        return Terms(policy=policy, bounds=bounds, settings_no=followed.version)
+        return Terms(policy=choice.policy(section), bounds=bounds, settings_no=followed.version)
 
 
 def look(parts: FleetParts) -> FleetReport:

@@ -114,7 +114,7 @@ class Tally:
     """How long the task received last had waited in its queue."""
 
 
-class Topic:
+class Signal:
     """Something that loops wait for, under the registry's lock; no change is slept through."""
 
     def __init__(self, lock: threading.Lock) -> None:
@@ -135,7 +135,7 @@ class Topic:
 class HeldTasks:
     """The registry, keyed by task id; safe for threads.
 
-    Three topics, so that no loop is woken for what does not concern it: `room` for more work, a `choice` among
+    Three signals, so that no loop is woken for what does not concern it: `room` for more work, a `choice` among
     waiting tasks, a task `offered` to an engine.
     """
 
@@ -143,7 +143,7 @@ class HeldTasks:
         self._clock = clock
         self._tasks: dict[str, Held] = {}
         self.lock = threading.Lock()
-        self.room, self.choice, self.offered = Topic(self.lock), Topic(self.lock), Topic(self.lock)
+        self.room, self.choice, self.offered = Signal(self.lock), Signal(self.lock), Signal(self.lock)
         self.times = ServiceTimes()
         self.tally = Tally()
         self._is_deepening = False

@@ -42,7 +42,9 @@ class HeldMessages:
         self.deletions: SimpleQueue[Held | None] = SimpleQueue()
 
     def return_unstarted(self, *, older_than_s: float, reason: str) -> None:
-        """Give back what waits here unclaimed for longer than `older_than_s`, at once when we stop, else with back-off."""
+        """Give back what waits here unclaimed for longer than `older_than_s`,
+        at once when we stop, else with back-off.
+        """
         now = self._clock.monotonic()
         for held in self._held.all():
             if now - held.received_s >= older_than_s and self._held.take(held, State.WAITING, State.RETURNING):

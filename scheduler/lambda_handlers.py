@@ -1,4 +1,5 @@
-"""Entry points for AWS Lambda. The configuration comes through SCHEDULER_<SECTION>_<KEY> variables, or a packed conf.ini.
+"""Entry points for AWS Lambda. The configuration comes through SCHEDULER_<SECTION>_<KEY> variables, or a packed
+conf.ini.
 
 `autoscale` belongs on a schedule of one minute: with min_capacity = 0 it is what begins again from nothing.
 docs/lambda.md says how to pack it, what it may do, and what runs it.
@@ -28,12 +29,4 @@ def autoscale(event: dict[str, Any], context: object) -> dict[str, Any]:
     parts = open_fleet(settings, host=name)
     outcome = make_leader(parts, name=name, looks_once=True).tick()
     book = outcome.book
-    return {
-        "leads": outcome.leads,
-        "leader": book.leader if book else None,
-        "wanted": book.capacity if book else None,
-        "reasons": list(book.reasons) if book else [],
-        "hold": book.hold if book else "",
-        "target": outcome.plan.target if outcome.plan else None,
-        "snapshot": asdict(book.snapshot) if book and book.snapshot else None,
-    }
+    return outcome.to_json() | {"snapshot": asdict(book.snapshot) if book and book.snapshot else None}

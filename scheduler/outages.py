@@ -1,4 +1,6 @@
-"""AWS that does not answer: what must be done is tried again for as long as there is time, and no more work is taken."""
+"""AWS that does not answer: what must be done is tried again for as long as there is time,
+and no more work is taken.
+"""
 
 from __future__ import annotations
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from scheduler.aws.clients import build
 from scheduler.aws.errors import translated
 from scheduler.config import Settings
-from scheduler.domain import keys
 from scheduler.domain.clock import SystemClock
 from scheduler.domain.destinations import S3Address
 from scheduler.domain.skew import SkewBounds
 from scheduler.sqs_consumer import discover
-from scheduler.stores.tasks import DynamoTaskStore, discover_key_name
+from scheduler.stores.build import address_of, build_submitted_tasks
+from scheduler.stores.record_table import discover_key_name
+from scheduler.stores.submitted_tasks import SubmittedTasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Session:
     `bucket` holds the images; `fetch` returns the bytes of an object, by bucket and key, and raises Unavailable.
     """
 
-    records: DynamoTaskStore
+    records: SubmittedTasks
     send: Callable[[str], None]
     address: Callable[[str], str]
     fetch: Callable[[S3Address], bytes]
@@ -38,9 +38,6 @@ def open_session(settings: Settings) -> Session:
     clock = SystemClock()
     facts = discover(clients.sqs, aws.sqs_queue_url[0], clock=clock, skew=SkewBounds())
 
-    def address(key: str) -> str:
-        return keys.address(key, bucket=aws.s3_bucket, cloudfront_domain=aws.cloudfront_domain)
-
     def send(body: str) -> None:
         with translated(f"sending to {facts.url}"):
             clients.sqs.send_message(QueueUrl=facts.url, MessageBody=body)
@@ -52,15 +49,11 @@ def open_session(settings: Settings) -> Session:
         ):
             return body.read()
 
-    records = DynamoTaskStore(
-        clients.dynamodb,
-        clients.keeper_dynamodb,
-        aws.dynamodb_table,
-        key_name=discover_key_name(clients.dynamodb, aws.dynamodb_table),
-        clock=clock,
-        address=address,
-        worker=socket.gethostname(),
-        max_runs=settings.scheduler.max_runs,
-        record_ttl_days=settings.scheduler.record_ttl_days,
+    key_name = discover_key_name(clients.dynamodb, aws.dynamodb_table)
+    return Session(
+        records=build_submitted_tasks(settings, clients, key_name=key_name, clock=clock),
+        send=send,
+        address=address_of(settings),
+        fetch=fetch,
+        bucket=aws.s3_bucket,
     )
-    return Session(records, send, address, fetch, aws.s3_bucket)

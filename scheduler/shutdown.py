@@ -1,4 +1,5 @@
-"""The order in which everything stops: nothing new, what has not started goes back, what runs may finish, within the grace.
+"""The order in which everything stops: nothing new, what has not started goes back, what runs may finish, within the
+grace.
 
 The other way round than the start: receive, prepare, engine, decode, store, announce, delete, webhooks, keepers. Each
 wait is bounded by the grace.

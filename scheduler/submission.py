@@ -39,8 +39,8 @@ def submit(message: Mapping[str, Any], *, records: Records, send: Callable[[str]
     """Record and send one task, in any format whose message holds the request.
 
     The same request under the same id is sent again only while it has no end, so that a caller who does not know
-    whether the first call worked may simply call again; where ids come again, an end is no reason not to. Raises Rejected for a bad request or an id that belongs to
-    another, Unavailable when AWS does not answer.
+    whether the first call worked may simply call again; where ids come again, an end is no reason not to. Raises
+    Rejected for a bad request or an id that belongs to another, Unavailable when AWS does not answer.
     """
     body = json.dumps(message)
     if len(body) > MAX_MESSAGE_BYTES:

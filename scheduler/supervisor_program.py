@@ -1,4 +1,6 @@
-"""The text of supervisord's program section for the daemon, made from the stop grace; pure, it reads and writes nothing."""
+"""The text of supervisord's program section for the daemon, made from the stop grace; pure,
+it reads and writes nothing.
+"""
 
 from __future__ import annotations
 

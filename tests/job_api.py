@@ -1,4 +1,6 @@
-"""The job API as tests see it: a stand-in over an emulated bucket, a client without opinions, a picture to start from."""
+"""The job API as tests see it: a stand-in over an emulated bucket, a client without opinions,
+a picture to start from.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""An SD WebUI as tests see it: a client without opinions, a stand-in for it to talk to, and how answers are compared."""
+"""An SD WebUI as tests see it: a client without opinions, a stand-in for it to talk to,
+and how answers are compared.
+"""
 
 from __future__ import annotations
 

@@ -27,16 +27,19 @@ from scheduler.announcing import Announcer
 from scheduler.domain.pace import Pace
 from scheduler.domain.ports import PreparedRun
 from scheduler.domain.routing import Routes
-from scheduler.held import Held, HeldTasks, State, Topic
+from scheduler.domain.turns import Turns
+from scheduler.held import Held, HeldTasks, Signal, State
 from scheduler.held_messages import HeldMessages
 from scheduler.intake import Intake
 from scheduler.loops.announce import AnnounceLoop
+from scheduler.loops.byte_budget import ByteBudget
 from scheduler.loops.finish import DecodeLoop, DeleteLoop, Finished, StoreLoop
-from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, ProgressLoop, VisibilityKeeper
+from scheduler.loops.keep import RENEWALS_PER_LEASE, ClaimKeeper, Interrupter, VisibilityKeeper
 from scheduler.loops.lane import Lane, is_served
-from scheduler.loops.prepare import ByteBudget, PrepareLoop
+from scheduler.loops.prepare import PrepareLoop
 from scheduler.loops.preview import PreviewLoop
-from scheduler.loops.receive import ReceiveLoop, Turns
+from scheduler.loops.progress import ProgressLoop
+from scheduler.loops.receive import ReceiveLoop
 from scheduler.loops.render import SLOW_END_S, RenderLoop
 from scheduler.observe.metrics import Metrics
 from scheduler.outages import Outages
@@ -297,7 +300,8 @@ class Worker:
         ]
         self.render = self.renders[0]
         self.visibility = VisibilityKeeper(ports, metrics=self.metrics, **common)
-        self.claims = ClaimKeeper(records, lanes=self.lanes, lease_s=lease_s, metrics=self.metrics, **common)
+        self.claims = ClaimKeeper(records, lease_s=lease_s, metrics=self.metrics, **common)
+        self.interrupter = Interrupter(self.lanes)
         self.progress = ProgressLoop(self.lanes)
         self.announces = AnnounceLoop(
             self.processor.announcements,
@@ -345,6 +349,7 @@ class Worker:
         """One turn of both keepers, as their thread takes it."""
         self.visibility.cycle(due_after_s=PERIOD_S / 2)
         self.claims.cycle(due_after_s=PERIOD_S / 2)
+        self.interrupter.cycle()
 
     def renders_until_settled(self) -> None:
         """Render what is in line, then let the engine's thread find nothing more, so that it hands everything on."""
@@ -404,9 +409,9 @@ class Worker:
         return self.metrics.registry.get_sample_value(f"sd_scheduler_{name}", labels) or 0.0
 
 
-def _make_patient(topic: Topic, clock: FakeClock) -> None:
+def _make_patient(signal: Signal, clock: FakeClock) -> None:
     def wait(seen: int, timeout_s: float) -> None:
-        if topic.version == seen:
+        if signal.version == seen:
             clock.advance(timeout_s)
 
-    topic.wait = wait  # type: ignore[method-assign]
+    signal.wait = wait  # type: ignore[method-assign]

@@ -1,7 +1,8 @@
 """The decision item: what was decided last, on what, and what is under way; it is the leader's lease too.
 
 Each tick writes it on the condition that nobody else did since it was read. Others take over when it has not changed
-for `LEASE_S` by their own clock. No other lock is needed, for nothing that leaders do can harm a worker: see `protocol`.
+for `LEASE_S` by their own clock. No other lock is needed, for nothing that leaders do can harm a worker: see
+`protocol`.
 """
 
 from __future__ import annotations

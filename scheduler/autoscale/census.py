@@ -21,7 +21,10 @@ KILL_AFTER_S = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """Every member and every record in exactly one place, but for `stillborn`, who are in `unready` too."""
+    """Every member and its record in exactly one place, but for `stillborn`, who are in `unready` too.
+
+    Who reports to this registry and is no member of the fleet is in none.
+    """
 
     serving: tuple[Worker, ...] = ()
     """They report, are ready, and take work."""
@@ -43,8 +46,6 @@ class Census:
     """Their engine did not get ready within the boot's grace."""
     unreadable: tuple[Member, ...] = ()
     """Their record makes no sense. Nothing is known of them, so nothing is done to them."""
-    strangers: tuple[Worker, ...] = ()
-    """They report to this registry, and are no members of the fleet."""
 
     @property
     def alive(self) -> int:
@@ -76,8 +77,8 @@ def take(
     """Put together what EC2 and the registry show.
 
     `silent_s` tells for each instance how long its heartbeat has not changed, counted by the leader between its own
-    successful reads, so that no clock but its own is in it. `unreadable` are instances whose record is there and makes no
-    sense. `began_s` is when the registry began.
+    successful reads, so that no clock but its own is in it. `unreadable` are instances whose record is there and makes
+    no sense. `began_s` is when the registry began.
     """
     found: dict[str, list[Worker]] = {}
     members = {member.instance_id: member for member in view.members}
@@ -86,6 +87,8 @@ def take(
         member = members.get(worker.instance_id)
         is_silent = silent_s.get(worker.instance_id, 0.0) >= FRESH_S
         place = _place(worker, member, is_silent=is_silent, now_s=now_s)
+        if place is None:
+            continue
         found.setdefault(place, []).append(worker)
         if place == "unready" and member is not None and now_s - _begun_s(worker, member) > BOOT_GRACE_S:
             found.setdefault("stillborn", []).append(worker)
@@ -100,13 +103,13 @@ def take(
     )
 
 
-def _place(worker: Worker, member: Member | None, *, is_silent: bool, now_s: float) -> str:
+def _place(worker: Worker, member: Member | None, *, is_silent: bool, now_s: float) -> str | None:
     if member is None:
         is_listed = abs(now_s - worker.registered_s) > LISTED_AFTER_S  # its clock may be wrong
         if is_listed and (is_silent or worker.state is State.TERM):
             return "ended"
         if is_listed:
-            return "strangers"
+            return None
     elif member.life is Life.ENDING:
         return "ended"
     if worker.state is State.TERM:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -50,6 +51,18 @@ class Outcome:
     look: Look = Look()
     failed_steps: tuple[str, ...] = ()
     """Steps of the plan that were not carried out."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return who leads, what is wanted and why, and the target that was set, in JSON's types."""
+        book = self.book
+        return {
+            "leads": self.leads,
+            "leader": book.leader if book else None,
+            "wanted": book.capacity if book else None,
+            "reasons": list(book.reasons) if book else [],
+            "hold": book.hold if book else "",
+            "target": self.plan.target if self.plan else None,
+        }
 
     @property
     def next_s(self) -> float:

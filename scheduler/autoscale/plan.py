@@ -2,8 +2,8 @@
 
 A worker goes by these steps, one batch at a time: it is drained; it consents; the target is lowered for it; the lower
 target is confirmed; it is told to end and ends itself. Ended before the target is lowered, the fleet would replace it;
-lowered twice for one worker, the fleet would shrink for ever, so what the target was and will be is written down before.
-Every tick begins from what EC2 and the registry show, and goes on from there, whoever led before.
+lowered twice for one worker, the fleet would shrink for ever, so what the target was and will be is written down
+before. Every tick begins from what EC2 and the registry show, and goes on from there, whoever led before.
 """
 
 from __future__ import annotations

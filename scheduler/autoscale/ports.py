@@ -12,7 +12,9 @@ from scheduler.autoscale.protocol import Change, Worker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What became of a conditional write: whether it took effect, and the record as it stands, None when there is none."""
+    """What became of a conditional write: whether it took effect, and the record as it stands,
+    None when there is none.
+    """
 
     is_applied: bool
     worker: Worker | None

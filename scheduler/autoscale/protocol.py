@@ -1,7 +1,7 @@
 """The transitions of a worker's record, on which it rests that no running task is ever killed; pure.
 
-EC2's calls cannot be fenced: a leader that slept may wake and send one at any time. So nothing ends a worker but its own
-consent, written into its record, one way::
+EC2's calls cannot be fenced: a leader that slept may wake and send one at any time. So nothing ends a worker but its
+own consent, written into its record, one way::
 
     ACTIVE ──leader──▶ DRAIN ──worker──▶ DRAINED ──leader──▶ TERM ──▶ GONE
        ▲                 │                  │
@@ -116,22 +116,6 @@ class Change:
     adds: Mapping[str, int] = field(default_factory=dict)
     drops: frozenset[str] = frozenset()
     expects_none: bool = False
-
-    def applied(self, record: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """Return the record after the write, or None where the condition refuses it.
-
-        As DynamoDB does it: without a condition on what there is, an absent record is created.
-        """
-        if self.expects_none and record is not None:
-            return None
-        before = dict(record or {})
-        if any(before.get(name) != value for name, value in self.requires.items()):
-            return None
-        if any(before.get(name) in values for name, values in self.forbids.items()):
-            return None
-        added = {name: before.get(name, 0) + more for name, more in self.adds.items()}
-        after = before | dict(self.sets) | added
-        return {name: value for name, value in after.items() if name not in self.drops}
 
 
 # the worker's own

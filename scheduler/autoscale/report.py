@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from scheduler.autoscale.book import PAUSED, Book, Pause
-from scheduler.autoscale.fleets.port import FleetView, Life
+from scheduler.autoscale.fleets.port import FleetView, Life, Member
 from scheduler.autoscale.ports import QueueCounts, Registry
 from scheduler.autoscale.protocol import State, Worker
 
@@ -39,7 +40,6 @@ class FleetReport:
     leader: str
     decided_s_ago: float | None
     paused_for_s: float
-    paused_until_s: float | None
     paused_by: str
     paused_why: str
     visible: int
@@ -63,7 +63,6 @@ def report(
     now_s: float,
 ) -> FleetReport:
     """Put together what there is to see."""
-    known = {worker.instance_id: worker for worker in registry.workers if worker.state is not State.GONE}
     alive = [member for member in view.members if member.life is not Life.ENDING]
     held = book.hold if book else ""
     if pause is not None and now_s >= pause.until_s:
@@ -72,21 +71,6 @@ def report(
         held = pause.told
     elif held.startswith(PAUSED):
         held = ""  # it is over, and nothing has been decided since
-    present = {member.instance_id for member in alive}
-    lines = [_line(worker, is_present=worker.instance_id in present) for worker in known.values()]
-    lines += [
-        WorkerLine(instance_id=one, state="unreadable", note=f"its record makes no sense: {why}")
-        for one, why in registry.unreadable.items()
-    ]
-    lines += [
-        WorkerLine(
-            instance_id=member.instance_id,
-            state="booting",
-            note=f"launched {now_s - member.launched_s:.0f} s ago, has not reported yet",
-        )
-        for member in alive
-        if member.instance_id not in known and member.instance_id not in registry.unreadable
-    ]
     return FleetReport(
         fleet=name,
         condition=view.condition.value,
@@ -99,14 +83,26 @@ def report(
         leader=book.leader if book else "",
         decided_s_ago=round(now_s - book.written_s, 1) if book else None,
         paused_for_s=round(pause.until_s - now_s, 1) if pause else 0.0,
-        paused_until_s=pause.until_s if pause else None,
         paused_by=pause.by if pause else "",
         paused_why=pause.why if pause else "",
         visible=counts.visible + counts.delayed,
         in_flight=counts.in_flight,
         trouble=view.trouble,
-        workers=tuple(sorted(lines, key=lambda line: line.instance_id)),
+        workers=tuple(sorted(_lines(registry, alive, now_s=now_s), key=lambda line: line.instance_id)),
     )
+
+
+def _lines(registry: Registry, alive: Sequence[Member], *, now_s: float) -> Iterator[WorkerLine]:
+    known = {worker.instance_id: worker for worker in registry.workers if worker.state is not State.GONE}
+    present = {member.instance_id for member in alive}
+    for worker in known.values():
+        yield _line(worker, is_present=worker.instance_id in present)
+    for one, why in registry.unreadable.items():
+        yield WorkerLine(instance_id=one, state="unreadable", note=f"its record makes no sense: {why}")
+    for member in alive:
+        if member.instance_id not in known and member.instance_id not in registry.unreadable:
+            note = f"launched {now_s - member.launched_s:.0f} s ago, has not reported yet"
+            yield WorkerLine(instance_id=member.instance_id, state="booting", note=note)
 
 
 def _line(worker: Worker, *, is_present: bool) -> WorkerLine:

@@ -1,8 +1,8 @@
 """[autoscaling] while the daemon runs: an edit of conf.ini is taken up within a tick, told, and followed by all hosts.
 
-The section that was written last is published in the fleet's table, and everybody follows it, whoever leads: by the time
-of its file's last change, so that neither an old host nor a new image with an older file undoes an edit. What locates the
-fleet is each host's own.
+The section that was written last is published in the fleet's table, and everybody follows it, whoever leads: by the
+time of its file's last change, so that neither an old host nor a new image with an older file undoes an edit. What
+locates the fleet is each host's own.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ OWN_KEYS = frozenset({"enabled", "fleet", "fleet_id", "state_table"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Followed:
-    """The section in force, its published version, and whether it is what this host's own file says."""
+    """The section in force, and its published version."""
 
     section: Autoscaling
     version: int
-    is_own: bool
 
 
 class SettingsWatch:
@@ -63,7 +62,9 @@ class SettingsWatch:
         """What this host's file would change for all, one line a key, where it may not publish."""
 
     def followed(self) -> Followed:
-        """Read the file if it has changed, publish it if it is the newest, and return what holds. Raises Unavailable."""
+        """Read the file if it has changed, publish it if it is the newest,
+        and return what holds. Raises Unavailable.
+        """
         self._look_at_the_file()
         published = self._state.published()
         own = _common(self._own)
@@ -93,7 +94,7 @@ class SettingsWatch:
                 published_by=published.by,
                 differs=_changes(own, published.values),
             )
-        return Followed(section=self._merged(published), version=published.version, is_own=is_own)
+        return Followed(section=self._merged(published), version=published.version)
 
     def _look_at_the_file(self) -> None:
         stamp = _stamp(self._file)

@@ -1,4 +1,6 @@
-"""What has happened to the fleet: who ended, who is missed or dead, the batch on its way, capacity that never comes; pure."""
+"""What has happened to the fleet: who ended, who is missed or dead, the batch on its way,
+capacity that never comes; pure.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ DEAD_AFTER_S = 300.0
 """A worker is dead when its heartbeat has not changed for so long and the task's deadline besides."""
 BURIAL_EVERY_S = 300.0
 SUSPECT_FOR_S = 1800.0
-"""The table is not suspected for longer: who is silent still is dead, for the leaders read and write it all the while."""
+"""The table is not suspected for longer: who is silent still is dead,
+for the leaders read and write it all the while."""
 MISSED_FOR_S = 60.0
 """A member is written off only after it was missed for so long: one whose record was lost enters again much sooner."""
 KEEP_GONE_S = 3600.0
@@ -107,7 +110,9 @@ def _end_the_late(facts: Facts, plan: Plan) -> None:
 
 
 def _overdue_s(facts: Facts, worker: Worker) -> float:
-    """Return for how long a worker has been silent beyond what a running task explains; negative while it may be that."""
+    """Return for how long a worker has been silent beyond what a running task explains;
+    negative while it may be that.
+    """
     deadline_s = max(facts.deadline_s, worker.report.deadline_s)
     return facts.silence_s(worker) - DEAD_AFTER_S - deadline_s
 

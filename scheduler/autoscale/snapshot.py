@@ -27,8 +27,6 @@ class Snapshot:
     held_waiting: int = 0
     received_total: int = 0
     """Tasks that workers ever received for the first time; never falls, whichever workers come and go."""
-    finished_total: int = 0
-    """Tasks that workers ever finished; never falls."""
 
     target: int
     """The fleet's target capacity, in workers."""

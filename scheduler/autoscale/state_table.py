@@ -2,8 +2,8 @@
 
 One partition a fleet (`fleet`); `item` is ``worker#<instance id>``, ``decision``, ``history#<version>``,
 ``settings`` or ``pause``.
-What only our own code reads inside an item is kept as JSON text in one attribute. An item that makes no sense is told of
-once (`fleet_record_odd`), and stops nobody: see `scheduler.autoscale.state_records` for what is refused.
+What only our own code reads inside an item is kept as JSON text in one attribute. An item that makes no sense is told
+of once (`fleet_record_odd`), and stops nobody: see `scheduler.autoscale.state_records` for what is refused.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class DynamoFleetState:
         """Items that were told of."""
 
     def change(self, change: Change) -> Written:
-        """Make one conditional write to a worker's record. Raises Unavailable, also when it makes no sense as it stands."""
+        """Make one conditional write to a worker's record. Raises Unavailable,
+        also when it makes no sense as it stands.
+        """
         update = Update().set(**{name: _stored(value) for name, value in change.sets.items()}).add(**change.adds)
         update.remove(*sorted(change.drops))
         if change.expects_none:
@@ -147,7 +149,9 @@ class DynamoFleetState:
         return books
 
     def published(self) -> Published | None:
-        """Return the settings that all follow; where they make no sense, empty and older than any. Raises Unavailable."""
+        """Return the settings that all follow; where they make no sense,
+        empty and older than any. Raises Unavailable.
+        """
         item = self._get("settings")
         if item is None:
             return None
@@ -192,7 +196,9 @@ class DynamoFleetState:
             raise Unavailable(self._said(item, odd)) from odd
 
     def _version(self, item: Mapping[str, Any], odd: OddRecord) -> int:
-        """Tell of an odd item, and return its version. Raises Unavailable where it has none, for nobody can write it."""
+        """Tell of an odd item, and return its version. Raises Unavailable where it has none,
+        for nobody can write it.
+        """
         self._tell(item, odd)
         try:
             return version_of(item)

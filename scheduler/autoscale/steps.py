@@ -34,7 +34,9 @@ class End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything that a plan is made from. `wanted` is the policy's capacity, None while it must not be known or used."""
+    """Everything that a plan is made from. `wanted` is the policy's capacity,
+    None while it must not be known or used.
+    """
 
     now_s: float
     view: FleetView

@@ -47,7 +47,6 @@ def snapshot(
         held_waiting=sum(worker.report.waiting for worker in reporting),
         held_waiting_s=_held_waiting_s(reporting),
         received_total=book.received_total,
-        finished_total=book.finished_total,
         target=view.target,
         serving=len(census.serving),
         booting_s=tuple(sorted([now_s - member.launched_s for member in census.booting] + unready)),

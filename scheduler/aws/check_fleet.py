@@ -37,7 +37,9 @@ def settings(check: str, faults: Callable[[], Sequence[str]]) -> Iterator[Findin
 def bounds(
     check: str, *, policy: str, min_capacity: int, max_capacity: int, min_size: int, max_size: int | None
 ) -> Iterator[Finding]:
-    """Yield a warning where the fleet's own bounds (`min_size`, `max_size`) or the policy's are narrower than the configured."""
+    """Yield a warning where the fleet's own bounds (`min_size`, `max_size`)
+    or the policy's are narrower than the configured.
+    """
     if policy == "idle-stop" and max_capacity > 1:
         found = f"policy idle-stop never asks for a second worker, although max_capacity is {max_capacity}"
         yield warn(check, found, "set max_capacity = 1, or another policy")
@@ -91,7 +93,9 @@ def conflict(alarm: MetricAlarmTypeDef, *, fleet_id: str, queues: set[str]) -> s
 
 
 def _does_to_instance(action: str) -> str:
-    """Return the verb of an EC2 action: arn:aws:automate:REGION:ec2:stop, or arn:aws:swf:...AWS_EC2.InstanceId.Stop/1.0."""
+    """Return the verb of an EC2 action: arn:aws:automate:REGION:ec2:stop,
+    or arn:aws:swf:...AWS_EC2.InstanceId.Stop/1.0.
+    """
     fields = action.split(":")
     if fields[2:3] == ["automate"]:
         return fields[-1]

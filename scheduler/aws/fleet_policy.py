@@ -1,4 +1,6 @@
-"""The IAM statements of a fleet's workers, of who leads it without working, and of who watches it: exactly their calls."""
+"""The IAM statements of a fleet's workers, of who leads it without working,
+and of who watches it: exactly their calls.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,8 @@ def fleet_policy(
 
 
 def fleet_statements(kind: str, fleet_id: str, account: Account, *, state_table: str) -> list[Statement]:
-    """Return the statements for a fleet of a kind that `[autoscaling] fleet` takes; whoever starts capacity needs them too.
+    """Return the statements for a fleet of a kind that `[autoscaling] fleet` takes; whoever starts capacity needs them
+    too.
 
     EC2 and Auto Scaling cannot limit their Describe calls to a resource.
     """

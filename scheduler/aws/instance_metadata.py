@@ -1,4 +1,6 @@
-"""What EC2 tells an instance about itself (IMDSv2): asked directly, never through a proxy, and never without a token."""
+"""What EC2 tells an instance about itself (IMDSv2): asked directly, never through a proxy,
+and never without a token.
+"""
 
 from __future__ import annotations
 

@@ -51,7 +51,9 @@ class SpotPrice:
         return known[0]
 
     def cycle(self) -> float:
-        """Ask for the price; return the seconds until the next time. A failure is logged once and keeps the last one."""
+        """Ask for the price; return the seconds until the next time.
+        A failure is logged once and keeps the last one.
+        """
         asked_s = self._clock.monotonic()
         try:
             price = self._ask()

@@ -25,7 +25,9 @@ MOST_HEARTBEATS, MOST_WAIT_S = 100, 172_800
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """A hook of the group for instances that end. Each heartbeat makes it wait `heartbeat_s` anew, `global_s` at most."""
+    """A hook of the group for instances that end. Each heartbeat makes it wait `heartbeat_s`
+    anew, `global_s` at most.
+    """
 
     name: str
     heartbeat_s: int

@@ -27,7 +27,8 @@ def worker_policy(
 
     The batch calls of SQS are covered by the single ones' actions, and reading an object's head by s3:GetObject. Tasks
     may name prefixes of their own, so that objects are not limited to one; `rejected/` is among them. `input_buckets`
-    are those that tasks may name pictures from; the worker's own is read anyhow. Without a `topic_arn` nothing is published.
+    are those that tasks may name pictures from; the worker's own is read anyhow. Without a `topic_arn` nothing is
+    published.
     """
     statements = [
         _allow(

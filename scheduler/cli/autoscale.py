@@ -88,16 +88,9 @@ def _tick(parts: FleetParts, leader: Leader) -> Outcome:
 def _tell(outcome: Outcome, *, as_json: bool, unpublished: Sequence[str] = ()) -> None:
     book, plan = outcome.book, outcome.plan
     if as_json:
-        done = {
-            "leads": outcome.leads,
-            "leader": book.leader if book else None,
-            "wanted": book.capacity if book else None,
-            "reasons": book.reasons if book else (),
-            "hold": book.hold if book else "",
-            "target": plan.target if plan else None,
-            "writes": [{"instance_id": change.instance_id, **_shown(change.sets)} for change in plan.writes]
-            if plan
-            else [],
+        writes = plan.writes if plan else ()
+        done = outcome.to_json() | {
+            "writes": [{"instance_id": change.instance_id, **_shown(change.sets)} for change in writes],
             "ends": [end.instance_id for end in plan.ends] if plan else [],
             "would_publish": list(unpublished),
         }

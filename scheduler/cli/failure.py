@@ -41,7 +41,9 @@ class Failure(Exception):
         return "\n".join([*self._lines, *([f"  -> {self.advice}"] if self.advice else [])])
 
     def json(self) -> str:
-        """Return the object that `--json` prints on standard output in place of a result; what is not known is absent."""
+        """Return the object that `--json` prints on standard output in place of a result;
+        what is not known is absent.
+        """
         told = {"ok": False, "error": self.message, "kind": self.kind, **self._facts, "advice": self.advice}
         return json.dumps({name: value for name, value in told.items() if value is not None})
 

@@ -197,7 +197,7 @@ def resume_command(config: Path | None, local: bool, as_json: bool) -> None:
 
 def _open(config: Path | None, *, local: bool) -> FleetParts:
     settings = load_fleet_settings(config, local=local)
-    logging.configure(secrets=[settings.sd_api.api_auth.get_secret_value()], stream=sys.stderr)
+    logging.configure(secrets=settings.secrets, stream=sys.stderr)
     return open_fleet(settings, host=_me())
 
 

@@ -1,4 +1,6 @@
-"""Local mode's fleet at a terminal: its demo, live, with a verdict, or plain lines in a pipe; or kept until a signal."""
+"""Local mode's fleet at a terminal: its demo, live, with a verdict,
+or plain lines in a pipe; or kept until a signal.
+"""
 
 from __future__ import annotations
 

@@ -18,17 +18,18 @@ from rich.table import Column, Table
 
 from scheduler.app import Scheduler
 from scheduler.cli.fleet_demo import keep_local_fleet, run_fleet_demo
+from scheduler.cli.record_view import STYLES
 from scheduler.cli.session import own_name
 from scheduler.config import load
 from scheduler.local import contact_sheet, demo
+from scheduler.local.checkpoints import CHECKPOINTS
 from scheduler.local.hangup import end_at_hangup
-from scheduler.local.world import CHECKPOINTS, LocalWorld
+from scheduler.local.world import LocalWorld
 from scheduler.observe import logging
 from scheduler.session import open_session
 
 FOLDER = Path(".local")
 DEMO_LIMIT_S = 180.0
-STYLES = {"completed": "green", "failed": "red", "processing": "yellow", "cancelled": "magenta"}
 
 
 @click.command("local", short_help="Run everything on this machine: no AWS, no GPU.")

@@ -25,6 +25,8 @@ FIRST = (
     *("queued_ms", "prepare_ms", "generate_ms", "store_ms"),
 )
 """What people ask for, in this order; the rest follows by name."""
+STYLES = {"completed": "green", "failed": "red", "processing": "yellow", "cancelled": "magenta"}
+"""The colour of each status."""
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 

@@ -46,7 +46,9 @@ def _runs() -> bool:
 
 
 def load_settings(config: Path | None, *, local: bool) -> Settings:
-    """Return the configuration meant; with `local`, this process is then led to local mode's AWS. Raises ConfigError."""
+    """Return the configuration meant; with `local`, this process is then led to local mode's
+    AWS. Raises ConfigError.
+    """
     if local:
         refuse_both(config)
         config = enter_local()

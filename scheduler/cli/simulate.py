@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -63,7 +63,7 @@ def simulate_command(
 ) -> None:
     """Run scaling policies over your traffic on a virtual clock, and say what to write into [autoscaling].
 
-    A trace has the columns t and service_s, in seconds, and optionally model, steps and images. --plot draws the fleet
+    A trace has the columns t and service_s, in seconds, and optionally model. --plot draws the fleet
     over time, or cost against lateness with --compare and --sweep. docs/simulation.md tells how to read the figures.
 
     \b
@@ -82,10 +82,8 @@ def simulate_command(
       sd-scheduler simulate --trace requests.csv --sweep --plot frontier.svg
       sd-scheduler fleet why -n 1000 --json > why.jsonl && sd-scheduler simulate --replay why.jsonl
     """
-    if trace is not None and demand is not None:
-        raise click.UsageError("--trace and --demand: give one of them")
-    if is_comparison and is_sweep:
-        raise click.UsageError("--compare and --sweep: give one of them, a sweep compares too")
+    wish = _Wish(trace, demand, is_comparison, is_sweep, most_late, picture, as_json)
+    wish.refuse_odd_options(is_replay=decisions is not None)
     section = load_settings(config, local=False).autoscaling if config else None
     terms = simulate_options.terms(world, section)
     with blaming("setting"):
@@ -94,33 +92,60 @@ def simulate_command(
     with blaming("policy"):
         asked = [*own, *(contender(name, terms, keys) for name in dict.fromkeys(names))]
     if decisions is not None:
-        if trace is not None or demand is not None or is_comparison or is_sweep or picture is not None:
+        _replay(decisions, asked or _presets(terms, keys), as_json=as_json)
+    else:
+        _compare(wish, _with_others(asked, terms, keys, wish, is_named=bool(names)), terms)
+
+
+class _Wish(NamedTuple):
+    """What is simulated, and how it is shown."""
+
+    trace: Path | None
+    demand: str | None
+    is_comparison: bool
+    is_sweep: bool
+    most_late: float
+    picture: Path | None
+    as_json: bool
+
+    def refuse_odd_options(self, *, is_replay: bool) -> None:
+        """Raise UsageError for what does not go together."""
+        if self.trace is not None and self.demand is not None:
+            raise click.UsageError("--trace and --demand: give one of them")
+        if self.is_comparison and self.is_sweep:
+            raise click.UsageError("--compare and --sweep: give one of them, a sweep compares too")
+        asked = (self.trace, self.demand, self.picture, self.is_comparison or None, self.is_sweep or None)
+        if is_replay and any(one is not None for one in asked):
             raise click.UsageError("--replay stands without --trace, --demand, --compare, --sweep and --plot")
-        beside = asked or _presets(terms, keys)
-        with blaming("replay"):
-            kept = read_decisions(decisions)
-        replayed = replay(kept, [one.policy for one in beside])
-        with writing():
-            simulate_replay_view.show(replayed, [one.name for one in beside], as_json=as_json)
-        return
+
+
+def _replay(decisions: Path, beside: Sequence[Contender], *, as_json: bool) -> None:
+    with blaming("replay"):
+        kept = read_decisions(decisions)
+    replayed = replay(kept, [one.policy for one in beside])
+    with writing():
+        simulate_replay_view.show(replayed, [one.name for one in beside], as_json=as_json)
+
+
+def _compare(wish: _Wish, contenders: Sequence[Contender], terms: Terms) -> None:
+    trace, picture = wish.trace, wish.picture
     if picture is not None:
         with blaming("picture"):
             plot.check(picture)
-    contenders = _with_others(asked, terms, keys, is_comparison=is_comparison, is_sweep=is_sweep, is_named=bool(names))
     with blaming("trace" if trace else "demand"):
-        given = Demand.seen(trace.name, read_trace(trace)) if trace else generate(demand or USUAL_DEMAND)
-    line = LiveLine.for_people(as_json=as_json)
-    report = compare(contenders, given, terms, most_late=most_late, tell=line.say)
+        given = Demand.seen(trace.name, read_trace(trace)) if trace else generate(wish.demand or USUAL_DEMAND)
+    line = LiveLine.for_people(as_json=wish.as_json)
+    report = compare(contenders, given, terms, most_late=wish.most_late, tell=line.say)
     if picture is not None:
         line.say(f"drawing {picture}")
         with blaming("picture"):
-            if is_comparison or is_sweep:
+            if wish.is_comparison or wish.is_sweep:
                 _draw_frontier(picture, report)
             else:
                 _draw_over_time(picture, contenders, given)
     line.clear()
     with writing():
-        simulate_view.show(report, picture=picture, is_sweep=is_sweep, as_json=as_json)
+        simulate_view.show(report, picture=picture, is_sweep=wish.is_sweep, as_json=wish.as_json)
 
 
 def _presets(terms: Terms, keys: Mapping[str, Any]) -> list[Contender]:
@@ -131,16 +156,15 @@ def _with_others(
     asked: list[Contender],
     terms: Terms,
     keys: Mapping[str, Any],
+    wish: _Wish,
     *,
-    is_comparison: bool,
-    is_sweep: bool,
     is_named: bool,
 ) -> list[Contender]:
     """Return what was asked for with what belongs beside it, each name once."""
     others = []
-    if is_sweep:
+    if wish.is_sweep:
         others = sweep(terms, keys)
-    elif is_comparison:
+    elif wish.is_comparison:
         others = everybody(terms, keys)
     elif not is_named:
         others = _presets(terms, keys)

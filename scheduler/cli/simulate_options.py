@@ -10,9 +10,9 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
+from scheduler.autoscale.policies.choice import KEYS
 from scheduler.config_sections import Autoscaling, bounds
 from scheduler.domain.errors import ConfigError
-from scheduler.simulate.contenders import KEYS
 from scheduler.simulate.model import Shortage, Terms
 
 USUAL = Terms()
@@ -110,7 +110,9 @@ def world_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def terms(given: Mapping[str, Any], section: Autoscaling | None) -> Terms:
-    """Return the world that the options describe; its bounds are the section's where there is one. Raises UsageError."""
+    """Return the world that the options describe; its bounds are the section's where there
+    is one. Raises UsageError.
+    """
     bounds_there = {key: getattr(section, key) for key in ("min_capacity", "max_capacity")} if section else {}
     names = {
         "min_capacity": "min_capacity",

@@ -1,4 +1,6 @@
-"""What ``sd-scheduler simulate --replay`` shows: decisions of a real fleet, and what other policies would have wanted."""
+"""What ``sd-scheduler simulate --replay`` shows: decisions of a real fleet,
+and what other policies would have wanted.
+"""
 
 from __future__ import annotations
 

@@ -12,12 +12,10 @@ import click
 
 from scheduler.cli.failure import Failure
 from scheduler.cli.options import config_option, json_option, local_option
-from scheduler.cli.record_view import lines, plain, result_lines
+from scheduler.cli.record_view import STYLES, lines, plain, result_lines
 from scheduler.cli.session import load_settings
 from scheduler.domain.destinations import S3Address
 from scheduler.session import Session, open_session
-
-STYLES = {"completed": "green", "failed": "red", "processing": "yellow", "cancelled": "magenta"}
 
 
 @click.command("show", short_help="Show a task's record.")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,9 +21,11 @@ from scheduler.cli.task_check import check
 from scheduler.cli.task_request import build_message, not_the_task, read_message
 from scheduler.cli.task_show import print_record
 from scheduler.cli.task_wait import EndWait
-from scheduler.domain.routing import Routes
+from scheduler.config import Settings
+from scheduler.domain.errors import SchedulerError
 from scheduler.domain.task import Task
-from scheduler.engines.build import build_engines
+from scheduler.fleet import capacity_keeper
+from scheduler.observe import logging
 from scheduler.session import Session, open_session
 from scheduler.stores.inputs import JudgedInputs
 from scheduler.submission import Submitted, submit
@@ -76,39 +79,43 @@ def submit_command(  # noqa: PLR0917 - click passes every option
       sd-scheduler task submit --prompt "the same in winter" --image summer.png
       sd-scheduler task submit --file task.json --json
     """
+    options = {"image": image, "checkpoint": checkpoint, "settings": settings}
     if (file is None) == (prompt is None):
         raise click.UsageError("give either --file or --prompt")
-    if file is not None and (image or checkpoint or settings or task_id):
+    if file is not None and (task_id or any(options.values())):
         raise click.UsageError("--image, --checkpoint, --set and --id go with --prompt; a --file says it all itself")
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout goes with --wait")
     configured = load_settings(config, local=local)
     max_pixels = configured.scheduler.max_pixels
-    message = (
-        read_message(file)
-        if file
-        else build_message(prompt or "", image=image, checkpoint=checkpoint, settings=settings, max_pixels=max_pixels)
-    )
-    if file is None or own.looks_like(message):
-        message.setdefault("task_id", task_id or str(uuid.uuid4()))
+    message = _message(file, prompt, task_id, options, max_pixels=max_pixels)
     task = _task_in(message)
-    inputs = JudgedInputs(configured)
-    warnings = check(task, routes=Routes(build_engines(configured, inputs)), inputs=inputs, max_pixels=max_pixels)
-    if wait or not as_json:
-        for warning in warnings:
-            click.secho(f"warning: {warning}", err=True, fg="yellow")
+    warnings = check(task, served=configured.served, inputs=JudgedInputs(configured), max_pixels=max_pixels)
+    is_said = wait or not as_json
+    _warn(warnings if is_said else [])
     session = open_session(configured)
     look_up = _look_up(task.task_id, config=config, local=local)
     # A task that failed and is sent anew still shows its old end for a while.
     old_end = _look(session, task.task_id).get("finished_at")
-    submitted = _submit(session, message, task.task_id, look_up=look_up)
+    submitted, late_warnings = _submit(configured, session, message, task.task_id, look_up=look_up)
+    _warn(late_warnings if is_said else [])
     if wait:
         line = LiveLine.for_people(as_json=as_json)
         waiting = EndWait(submitted.task_id, lambda: _look(session, submitted.task_id), look_up=look_up, line=line)
         record = waiting.end(old_end=old_end if submitted.was_sent else None, timeout_s=timeout_s)
         print_record(session, record, as_json=as_json)
         sys.exit(0 if record.get("status") == "completed" else FAILED)
-    _tell(submitted, warnings, as_json=as_json)
+    _tell(submitted, [*warnings, *late_warnings], as_json=as_json)
+
+
+def _message(
+    file: IO[bytes] | None, prompt: str | None, task_id: str | None, options: Mapping[str, Any], *, max_pixels: int
+) -> dict[str, Any]:
+    """Return the message that was given, or is made of the options that go with a prompt."""
+    message = read_message(file) if file else build_message(prompt or "", **options, max_pixels=max_pixels)
+    if file is None or own.looks_like(message):
+        message.setdefault("task_id", task_id or str(uuid.uuid4()))
+    return message
 
 
 def _task_in(message: Mapping[str, Any]) -> Task:
@@ -118,9 +125,13 @@ def _task_in(message: Mapping[str, Any]) -> Task:
     raise not_the_task(found)
 
 
-def _submit(session: Session, message: Mapping[str, Any], task_id: str, *, look_up: str) -> Submitted:
+def _submit(
+    configured: Settings, session: Session, message: Mapping[str, Any], task_id: str, *, look_up: str
+) -> tuple[Submitted, list[str]]:
+    """Return what became of the message, and warnings."""
     try:
-        return submit(message, records=session.records, send=session.send)
+        submitted = submit(message, records=session.records, send=session.send)
+        return submitted, _have_a_worker(configured) if submitted.was_sent else []
     except KeyboardInterrupt:
         raise Failure(
             "interrupted; the task may have been sent",
@@ -129,6 +140,27 @@ def _submit(session: Session, message: Mapping[str, Any], task_id: str, *, look_
             advice=f"look it up: {look_up}",
             task_id=task_id,
         ) from None
+
+
+def _have_a_worker(settings: Settings) -> list[str]:
+    """Let the fleet grow if it must for what was sent; return warnings, for the task is in the queue whatever comes."""
+    if not settings.autoscaling.enabled:
+        return []
+    logging.configure(secrets=settings.secrets, stream=sys.stderr)
+    try:
+        outcome = capacity_keeper(settings, host=f"submit@{socket.gethostname()}").ensure_capacity()
+    except SchedulerError as error:
+        return [f"the fleet could not be looked at, and grows once somebody else does: {error}"]
+    if outcome is not None and outcome.leads and outcome.failed_steps:
+        return [f"the fleet was looked at, but did not take: {', '.join(outcome.failed_steps)}"]
+    if outcome is not None and outcome.leads and outcome.look.is_blind and outcome.book is not None:
+        return [f"the fleet is left as it is: {outcome.book.hold}"]
+    return []
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        click.secho(f"warning: {warning}", err=True, fg="yellow")
 
 
 def _look(session: Session, task_id: str) -> Mapping[str, Any]:

@@ -91,6 +91,12 @@ class EngineDown(Transient):
     kind = "engine-down"
 
 
+class EngineBusy(Transient):
+    """The engine was at others' work all the time that the task may take; it began nothing of ours."""
+
+    kind = "engine-busy"
+
+
 class EngineLost(Transient):
     """The connection closed after the request was sent: the engine died under it."""
 

@@ -154,6 +154,12 @@ class Engine(Protocol):
         after the deadline; Interrupted when `interrupt` ended this run.
         """
 
+    def waited_s(self) -> float:
+        """Return how long the last run was with the engine before it began, behind work of others'; for its own thread.
+
+        0 where the engine does not tell.
+        """
+
     def interrupt(self, run: PreparedRun) -> bool:
         """End `run` if it is what renders now; return whether an interrupt was sent. Raises nothing."""
 
@@ -204,7 +210,7 @@ class ImageStore(Protocol):
         """Store `value` as JSON unless something lies under `key`. Raises Unavailable, Unstorable."""
 
     def read_json(self, key: str) -> Any:
-        """Return the value that lies under `key`, None when nothing does. Raises Unavailable."""
+        """Return the value that lies under `key`, None when nothing does or nothing may be read. Raises Unavailable."""
 
 
 class Topic(Protocol):

@@ -15,6 +15,9 @@ FIRST_LACKING_S = 30.0
 MAX_TRIES = 5
 MIN_TRYING_S = 600.0
 """A task whose own input keeps failing is failed after `MAX_TRIES`, but never before this much time."""
+MOST_DELIVERIES = 45
+"""Deliveries of a task that cannot be run before its message is kept for a person, or it fails; at 50 SQS would take it
+away unexplained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,12 @@ def backoff_s(times: int, first_s: float = FIRST_BACKOFF_S) -> float:
     return min(MAX_BACKOFF_S, first_s * 2.0 ** min(max(0, times - 1), 16))
 
 
-def decide(error: SchedulerError, claim: Claim, *, max_runs: int, now: float) -> Fail | GiveBack:
+def decide(
+    error: SchedulerError, claim: Claim, *, max_runs: int, now: float, receive_count: int = 1
+) -> Fail | GiveBack:
     """Say what becomes of a claimed task after `error`; `claim.runs` counts the run that failed.
+
+    What costs the task nothing is tried again the later, the more often it was delivered (`receive_count`).
 
     Raises the error itself when it is of a kind that never reaches a task (a bug, not a failure).
     """
@@ -57,6 +64,7 @@ def decide(error: SchedulerError, claim: Claim, *, max_runs: int, now: float) ->
                 if tries >= MAX_TRIES and since is not None and now - since >= MIN_TRYING_S:
                     return Fail(Failure(kind=error.kind, message=f"{error.message} (try {tries})", field=error.field))
                 return GiveBack(backoff_s(tries, FIRST_LACKING_S), counts)
-            return GiveBack(backoff_s(claim.runs), counts)
+            times = max(claim.runs, receive_count) if counts is Counts.NOTHING else claim.runs
+            return GiveBack(backoff_s(times), counts)
         case _:
             raise error

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from scheduler.domain.pace import Needs
 from scheduler.domain.ports import Engine
-from scheduler.domain.task import Task
+from scheduler.domain.task import Task, TaskType
+
+
+def kind_for(task: Task) -> str:
+    """Return the kind of engine that such a task is for, as [engines] spells it."""
+    if task.api_path is not None:
+        return "job_api"
+    return "comfyui" if task.task_type is TaskType.PIPELINE else "sdwebui"
 
 
 class Routes:

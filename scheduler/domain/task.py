@@ -32,7 +32,9 @@ class Format(StrEnum):
 
     @property
     def is_eks(self) -> bool:
-        """Whether it is one of Stable Diffusion on EKS: its clients choose ids and use them again for other requests."""
+        """Whether it is one of Stable Diffusion on EKS: its clients choose ids and use them
+        again for other requests.
+        """
         return self in {Format.EKS_V1ALPHA1, Format.EKS_V1ALPHA2}
 
 
@@ -65,9 +67,9 @@ class Task:
     """One request, in the engine's own terms, bound to its id by `fingerprint`.
 
     `by_reference` tells that the request lives in the record, which this task therefore never creates. `runtime` is the
-    engine's name, case-sensitive; None leaves the choice among those that can run the task type. A pipeline is a ComfyUI
-    graph, or with `api_path` a request to that path of the job API. `sns_id` is SNS's id of the message it came in.
-    `webhook` is the address that wants to be told of the end.
+    engine's name, case-sensitive; None leaves the choice among those that can run the task type. A pipeline is a
+    ComfyUI graph, or with `api_path` a request to that path of the job API. `sns_id` is SNS's id of the message it came
+    in. `webhook` is the address that wants to be told of the end.
     """
 
     task_id: str
@@ -95,8 +97,8 @@ class Task:
 class Claim:
     """The right to run a task: `owner` is a nonce of this claim, `attempt` the fence, never reset.
 
-    `job_id` is the job of an engine on this host that an earlier holder of the claim left behind, and that may still run.
-    `runs` counts this run; `tries` counts failed preparations so far, the first at `first_try_at_s`.
+    `job_id` is the job of an engine on this host that an earlier holder of the claim left behind, and that may still
+    run. `runs` counts this run; `tries` counts failed preparations so far, the first at `first_try_at_s`.
     """
 
     task_id: str

@@ -122,7 +122,8 @@ def read_rebalance(document: str, now_s: float) -> Reading:
 
 
 def read_maintenance(document: str, now_s: float) -> Reading:
-    """Read ``events/maintenance/scheduled``: a list of events, past and cancelled ones among them, which are passed over.
+    """Read ``events/maintenance/scheduled``: a list of events, past and cancelled ones among them, which are passed
+    over.
 
     One event that cannot be read does not hide the others.
     """

@@ -32,9 +32,9 @@ class Metadata(Protocol):
 class Watcher:
     """One loop calls `cycle`; everything else may be called from other threads.
 
-    `on_notice` is called on that loop, once for each announcement, which is among `notices` by then; should it raise, so
-    does the cycle, and it is called again in the next. Nothing else is raised: without an answer the notices known so
-    far stand, and the next cycle asks again.
+    `on_notice` is called on that loop, once for each announcement, which is among `notices` by then; should it raise,
+    so does the cycle, and it is called again in the next. Nothing else is raised: without an answer the notices known
+    so far stand, and the next cycle asks again.
     """
 
     def __init__(

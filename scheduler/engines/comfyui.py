@@ -78,6 +78,7 @@ class ComfyUiEngine:
         self._pictures = Pictures(client, inputs, max_pixels=max_pixels)
         self._watch = Watch(client, self._client_id, clock, sleep)
         self._slot = Slot()
+        self._waited_s = 0.0
         self._track: Track | None = None
         self._may_be_busy = True
         self._cache_is_stale = False
@@ -189,10 +190,19 @@ class ComfyUiEngine:
                 self._track = track = self._post(run)
                 if on_sent is not None:
                     on_sent(None)
-                entry = self._await_end(turn, track, socket, deadline_s)
+                posted_s = self._clock.monotonic()
+                try:
+                    entry = self._await_end(turn, track, socket, deadline_s)
+                finally:
+                    began_s = self._clock.monotonic() if track.started_s is None else track.started_s
+                    self._waited_s = max(0.0, began_s - posted_s)
             finally:
                 self._track = None
         return self._judged(run, entry)
+
+    def waited_s(self) -> float:
+        """See the port."""
+        return self._waited_s
 
     def interrupt(self, run: PreparedRun) -> bool:
         """See the port. From now on whatever the run brings is no result, even if the engine did not hear of it."""
@@ -286,7 +296,9 @@ class ComfyUiEngine:
             status = entry.get("status")
             raise self._note(failed(status.get("messages") if isinstance(status, dict) else None, at=run.at))
         self._proven = provable(run.graph) or self._proven
-        return ComfyAnswer(self._client, run, entry, max_pixels=self._max_pixels, doubt=self._doubt_cache)
+        answer = ComfyAnswer(self._client, run, entry, max_pixels=self._max_pixels, doubt=self._doubt_cache)
+        answer.secure()
+        return answer
 
     def _note(self, error: SchedulerError) -> SchedulerError:
         """Take in what an error says of the engine, and return it."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from scheduler.domain.errors import BadResult, EngineDown, EngineLost, Rejected
@@ -14,10 +16,13 @@ from scheduler.engines import media
 from scheduler.engines.comfyui_client import ComfyClient
 from scheduler.engines.comfyui_graph import samplers, seed_of
 from scheduler.engines.comfyui_run import ComfyRun
-from scheduler.pictures import BadImage, TooManyPixels, black_warning, proved
+from scheduler.pictures import KINDS, BadImage, TooManyPixels, black_warning, proved
 
 MEDIA = ("images", "gifs", "videos", "video", "audio")
 """What outputs are called whose files are results, whatever is in the files."""
+_COUNTED = re.compile(r"_\d{5,}(_|\b)")
+"""In a name that no file had before, such as ComfyUI_00001_.png."""
+_KNOWN = frozenset(kind.extension for kind in (*KINDS, *media.KINDS)) | {".jpeg", ".tif"}
 MOST_BYTES = 256 << 20
 """Of all files of one prompt."""
 
@@ -28,6 +33,11 @@ class File:
 
     node_id: str
     entry: Mapping[str, Any]
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Where it lies: folder, subfolder, name."""
+        return str(self.entry.get("type") or "output"), str(self.entry.get("subfolder") or ""), self.entry["filename"]
 
     @property
     def said(self) -> str:
@@ -52,6 +62,16 @@ class ComfyAnswer:
         self._entry = entry
         self._max_pixels = max_pixels
         self._doubt = doubt
+        self._in_hand: dict[tuple[str, str, str], bytes] = {}
+
+    def secure(self) -> None:
+        """Fetch what the next prompt may overwrite, while none is on. Raises as `output` does.
+
+        Nodes of every build count their files; one that does not may use a name again.
+        """
+        for file in self._files([]):
+            if not _COUNTED.search(file.entry["filename"]):
+                self._in_hand[file.place] = self._fetched(file, MOST_BYTES)
 
     def output(self) -> Output:
         """Return the files, each proved whole; see the port for what is raised."""
@@ -87,8 +107,8 @@ class ComfyAnswer:
                 if kind not in MEDIA:
                     warnings.append(f"{entry['filename']} of node {node_id} is left out: {kind} are not stored")
                 elif folder == "output" or (folder == "temp" and self._run.include_temp):
-                    key = (folder, str(entry.get("subfolder") or ""), entry["filename"])
-                    kept.setdefault(key, File(node_id, entry))
+                    file = File(node_id, entry)
+                    kept.setdefault(file.place, file)
         return list(kept.values())
 
     def _empty(self) -> BadResult | Rejected:
@@ -103,7 +123,8 @@ class ComfyAnswer:
         )
 
     def _image(self, file: File, most_bytes: int) -> EngineImage:
-        data = self._fetched(file, most_bytes)
+        data = self._in_hand.pop(file.place, None)
+        data = self._fetched(file, most_bytes) if data is None else data
         seed = seed_of(self._run.graph, file.node_id)
         if (kind := media.sniff(data)) is not None:
             return EngineImage(data=data, media_type=kind.media_type, extension=kind.extension, seed=seed)
@@ -112,6 +133,9 @@ class ComfyAnswer:
         except TooManyPixels as error:
             raise Rejected(f"{file.said} is too large: {error}", field=self._run.at) from error
         except BadImage as error:
+            if PurePosixPath(file.entry["filename"]).suffix.lower() not in _KNOWN:
+                said = f"{file.said} is no picture, video or sound that is stored here ({', '.join(sorted(_KNOWN))})"
+                raise Rejected(said, field=self._run.at) from error
             raise BadResult(f"{file.said} cannot be used: {error}") from error
 
     def _fetched(self, file: File, most_bytes: int) -> bytes:

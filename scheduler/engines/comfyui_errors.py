@@ -88,7 +88,8 @@ def failed(messages: Any, *, at: str) -> SchedulerError:
     """Return what a run that did not succeed means, by the messages of its status."""
     kind, data = _last(messages)
     if kind == "execution_interrupted":
-        return Transient("somebody else interrupted the engine", counts=Counts.NOTHING)
+        # A try, for a graph may have a node that does so itself, each time.
+        return Transient("the engine was interrupted, and not by this worker", counts=Counts.TRY)
     node_id, class_type = data.get("node_id"), data.get("node_type")
     refusal = Refusal(
         status=200,

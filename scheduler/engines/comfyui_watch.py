@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, NoReturn
 
-from scheduler.domain.errors import Counts, EngineDown, EngineHung, EngineLost, Interrupted
+from scheduler.domain.errors import Counts, EngineBusy, EngineDown, EngineHung, EngineLost, Interrupted
 from scheduler.domain.ports import Clock
 from scheduler.engine_http import NobodyListens
 from scheduler.engines.comfyui_client import ComfyClient
@@ -113,7 +113,7 @@ class Watch:
         """Return the history's entry of a prompt once it has ended. The deadline starts when it begins to run.
 
         Raises EngineLost when the engine died or forgot it, Overdue at the deadline, Interrupted when it was
-        interrupted and is gone, EngineHung (which costs the task nothing) when it never began.
+        interrupted and is gone, EngineBusy when it never began.
         """
         vigil = _Vigil(self._clock.monotonic())
         while True:
@@ -207,8 +207,8 @@ class Watch:
             return None
 
     def _give_up(self, seen: Look | None, prompt_id: str, deadline_s: float) -> NoReturn:
-        """End the wait at the deadline. Raises Overdue, or EngineHung for a prompt that never began."""
+        """End the wait at the deadline. Raises Overdue, or EngineBusy for a prompt that never began."""
         if seen is None or seen.place is not Place.WAITING:
             raise Overdue
         self.stop(prompt_id)
-        raise EngineHung(f"the engine was at other work for {deadline_s:g} s", counts=Counts.NOTHING)
+        raise EngineBusy(f"the engine was at other work for {deadline_s:g} s")

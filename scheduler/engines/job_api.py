@@ -85,6 +85,7 @@ class JobApiEngine:
         self._dice = dice or random.Random()
         self._wait = wait
         self._slot = Slot()
+        self._waited_s = 0.0
         self._broken: _Broken | None = None
 
     def can_run(self, task: Task) -> bool:
@@ -156,11 +157,19 @@ class JobApiEngine:
                 job = self._posted(run)
             if on_sent is not None:
                 on_sent(job.job_id)
-            job = self._followed(job, turn.stopped, deadline_s)
+            following = Following(job, now=self._clock.monotonic(), deadline_s=deadline_s)
+            try:
+                job = self._followed(following, turn.stopped)
+            finally:
+                self._waited_s = following.waited_s(self._clock.monotonic())
         if job.stage is Stage.FAILED:
             raise self._failed(failed(job.error or job.status))
         self._broken = None
         return JobApiAnswer(job, run.warnings)
+
+    def waited_s(self) -> float:
+        """See the port."""
+        return self._waited_s
 
     def interrupt(self, run: PreparedRun) -> bool:
         """See the port. The run ends here; its job goes on in the API, which cannot be told to stop it."""
@@ -197,6 +206,8 @@ class JobApiEngine:
         except NoSuchRoute:
             log.info("job_gone", engine=self.name, task_id=run.task.task_id, job_id=run.resume_job_id)
             return None
+        except BadResult:  # nonsense says nothing of the job: it is asked after again, like any other
+            job = Job(job_id=run.resume_job_id, status="pending")
         log.info("job_resumed", engine=self.name, task_id=run.task.task_id, job_id=job.job_id, status=job.status)
         return job
 
@@ -214,9 +225,8 @@ class JobApiEngine:
         except (ValueError, RecursionError) as error:
             raise BadResult(f"the job API took a request and answered with no JSON: {error}") from error
 
-    def _followed(self, job: Job, stopped: threading.Event, deadline_s: float) -> Job:
+    def _followed(self, following: Following, stopped: threading.Event) -> Job:
         """Ask after a job until it has ended, or until it is told to stop."""
-        following = Following(job, now=self._clock.monotonic(), deadline_s=deadline_s)
         strange: set[str] = set()
         for pause_s in pauses(self._dice):
             now = following.job

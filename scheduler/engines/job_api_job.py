@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from scheduler.domain.errors import BadResult, Counts, DeadlineExceeded, EngineHung, EngineLost, SchedulerError
+from scheduler.domain.errors import BadResult, DeadlineExceeded, EngineBusy, EngineHung, EngineLost, SchedulerError
 from scheduler.wire.json_body import shorten
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 2.0
@@ -107,7 +107,7 @@ class Following:
     def __init__(self, job: Job, *, now: float, deadline_s: float) -> None:
         self.job = job
         self._deadline_s = deadline_s
-        self._since_s = self._heard_s = now
+        self._first_s = self._since_s = self._heard_s = now
         self._is_silent = False
 
     def heard(self, job: Job, now: float) -> None:
@@ -115,6 +115,10 @@ class Following:
         if self.job.stage is Stage.WAITING and job.stage is not Stage.WAITING:
             self._since_s = now
         self.job, self._heard_s, self._is_silent = job, now, False
+
+    def waited_s(self, now: float) -> float:
+        """Return how long it has waited, or had when it began."""
+        return (now if self.job.stage is Stage.WAITING else self._since_s) - self._first_s
 
     def missed(self, why: str, now: float) -> None:
         """Take in that a question brought no answer. Raises EngineLost when none came for too long."""
@@ -130,6 +134,5 @@ class Following:
         if self._is_silent:
             return EngineHung(f"job {self.job.job_id} did not end within {limit}, and the job API does not answer")
         if self.job.stage is Stage.WAITING:
-            said = f"job {self.job.job_id} still waits behind others after {limit}"
-            return EngineHung(said, counts=Counts.NOTHING)
+            return EngineBusy(f"job {self.job.job_id} still waits behind others after {limit}")
         return DeadlineExceeded(f"it ran longer than {limit}; the job API has no way to stop job {self.job.job_id}")

@@ -14,6 +14,7 @@ MP3 = Kind("audio/mpeg", ".mp3")
 WAV = Kind("audio/wav", ".wav")
 FLAC = Kind("audio/flac", ".flac")
 OGG = Kind("audio/ogg", ".ogg")
+KINDS = (MP4, MOV, WEBM, MKV, AVI, M4A, MP3, WAV, FLAC, OGG)
 
 _HEAD_BYTES = 64
 """Within these a Matroska file says whether it is WebM."""

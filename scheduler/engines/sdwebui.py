@@ -183,6 +183,10 @@ class SdWebUiEngine:
             learn=lambda title, is_right: self._learn(post, title, is_right=is_right),
         )
 
+    def waited_s(self) -> float:
+        """See the port: the engine does not tell."""
+        return 0.0
+
     def interrupt(self, run: PreparedRun) -> bool:
         """See the port. From now on whatever the run brings is no result, even if the engine did not hear of it."""
         return self._slot.interrupt(run, self._send_interrupt)

@@ -18,6 +18,8 @@ from moto.dynamodb.models import DynamoDBBackend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
+from scheduler.local.serving.announcing import announce
+
 
 def make_updates_atomic() -> None:
     """Make moto's conditional updates what DynamoDB's are: as it comes, two threads may both pass one condition."""
@@ -36,8 +38,7 @@ def serve(port: int) -> None:
     # One line a request would hide what the scheduler has to say.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server("127.0.0.1", port, DomainDispatcherApplication(create_backend_app), threaded=True)
-    sys.stdout.write(f"listening on http://127.0.0.1:{server.server_port}\n")
-    sys.stdout.flush()
+    announce(f"http://127.0.0.1:{server.server_port}")
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     server.serve_forever()
 

@@ -51,7 +51,9 @@ class Verdict:
 
     @property
     def is_as_meant(self) -> bool:
-        """Whether every task was done in one run, by more than one worker, the fleet is gone again, and its leader led."""
+        """Whether every task was done in one run, by more than one worker,
+        the fleet is gone again, and its leader led.
+        """
         return (
             not self.leader_died
             and self.completed == self.sent == self.runs

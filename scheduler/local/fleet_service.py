@@ -1,10 +1,11 @@
 """The fleet of local mode: an HTTP service on loopback over the worker processes of this machine.
 
 ``python -m scheduler.local.fleet_service --folder F [--boot-seconds S] [--env NAME=VALUE]... -- COMMAND...`` prints one
-line, ``listening on http://127.0.0.1:PORT``, and serves until standard input ends or SIGTERM; then it stops the workers.
-In COMMAND and in values ``{id}`` stands for the worker's instance id. `GET /fleet`, `PUT /target` and `POST /end` are
-what `autoscale.fleets.local` asks. Like a Spot Fleet it replaces what ends while the target stays, and keeps an excess.
-Each worker has instance metadata of its own, and `POST /interrupt` takes one away as EC2 takes a Spot instance.
+line, ``listening on http://127.0.0.1:PORT``, and serves until standard input ends or SIGTERM; then it stops the
+workers. In COMMAND and in values ``{id}`` stands for the worker's instance id. `GET /fleet`, `PUT /target` and
+`POST /end` are what `autoscale.fleets.local` asks. Like a Spot Fleet it replaces what ends while the target stays, and
+keeps an excess. Each worker has instance metadata of its own, and `POST /interrupt` takes one away as EC2 takes a Spot
+instance.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from scheduler.autoscale.fleets.local import view_to_json
 from scheduler.domain.clock import SystemClock
 from scheduler.local.fleet_workers import Recipe, Workers
 from scheduler.local.metadata import LocalMetadata
+from scheduler.local.serving.announcing import announce
 
-LISTENING = "listening on "
 TICK_S = 0.1
 
 
@@ -37,8 +38,8 @@ class FleetServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, workers: Workers, metadata: LocalMetadata, *, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, workers: Workers, metadata: LocalMetadata) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
         self.workers = workers
         self.metadata = metadata
 
@@ -114,7 +115,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="a folder for each worker is made below it")
     parser.add_argument("--boot-seconds", type=float, default=0.0, help="from launch to start (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="default: any free port")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for the workers; repeatable")
     parser.add_argument("command", nargs="+", help="starts one worker")
     asked = parser.parse_args()
@@ -125,7 +125,7 @@ def main() -> None:
         }
         recipe = Recipe(command=asked.command, folder=asked.folder.resolve(), environ=environ)
         workers = Workers(recipe, boot_s=asked.boot_seconds, on_launch=metadata.add)
-        _serve(workers, FleetServer(workers, metadata, port=asked.port))
+        _serve(workers, FleetServer(workers, metadata))
 
 
 def _serve(workers: Workers, server: FleetServer) -> None:
@@ -134,8 +134,7 @@ def _serve(workers: Workers, server: FleetServer) -> None:
         signal.signal(number, lambda *_: stop.put("signal"))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
-    sys.stdout.write(f"{LISTENING}{server.address}\n")
-    sys.stdout.flush()
+    announce(server.address)
     while True:
         try:
             stop.get(timeout=TICK_S)

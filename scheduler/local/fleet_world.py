@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from http.client import HTTPConnection
 from pathlib import Path
@@ -20,10 +18,10 @@ from scheduler.aws.addresses import Account
 from scheduler.aws.make_state_table import make_state_table
 from scheduler.aws.making import CHANGES, Making
 from scheduler.domain.errors import Fatal
-from scheduler.local.fleet_service import LISTENING
+from scheduler.local.serving.announcing import announced
 from scheduler.local.world import ACCOUNT, REGION, TABLE, LocalWorld
 
-START_DEADLINE_S = 30.0
+BOOT_S = 3.0
 SECTION = """
 [autoscaling]
 enabled = true
@@ -33,23 +31,20 @@ fleet_id = {address}
 
 
 class LocalFleetWorld:
-    """A context manager over a `LocalWorld` that is up: the fleet's table, its service, and [autoscaling] in conf.ini."""
+    """A context manager over a `LocalWorld` that is up: the fleet's table, its service,
+    and [autoscaling] in conf.ini.
+    """
 
     def __init__(
         self,
         world: LocalWorld,
         *,
         max_capacity: int,
-        min_capacity: int = 0,
-        boot_s: float = 3.0,
-        seconds_per_step: float = 0.05,
         keys: Mapping[str, object] | None = None,
     ) -> None:
         """`keys` are further ones of [autoscaling]."""
         self._world = world
-        self._boot_s = boot_s
-        self._seconds_per_step = seconds_per_step
-        self._keys = {"min_capacity": min_capacity, "max_capacity": max_capacity, **(keys or {})}
+        self._keys = {"max_capacity": max_capacity, **(keys or {})}
         self._service: subprocess.Popen[bytes] | None = None
         self.address = ""
 
@@ -95,22 +90,17 @@ class LocalFleetWorld:
             [
                 *(sys.executable, "-m", "scheduler.local.fleet_service"),
                 f"--folder={folder}",
-                f"--boot-seconds={self._boot_s:g}",
+                f"--boot-seconds={BOOT_S:g}",
                 "--env=SCHEDULER_SCHEDULER_HEALTH_PORT=0",
                 "--",
                 *worker,
-                f"--seconds-per-step={self._seconds_per_step:g}",
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C is for this process, which then stops that one
             env=os.environ,
         )
-        out, end_s = self._service.stdout, time.monotonic() + START_DEADLINE_S
-        while out is not None and time.monotonic() < end_s:
-            if select.select([out], [], [], 0.2)[0]:
-                line = out.readline().decode()
-                if line.startswith(LISTENING):
-                    return line.removeprefix(LISTENING).strip()
-                break
-        raise Fatal("the local fleet's service did not start")
+        address = announced(self._service)
+        if address is None:
+            raise Fatal("the local fleet's service did not start")
+        return address

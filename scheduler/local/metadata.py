@@ -146,10 +146,10 @@ class LocalInstance:
 class LocalMetadata:
     """The server, as a context manager; instances may be added while it runs."""
 
-    def __init__(self, clock: Clock, *, port: int = 0) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._instances: dict[str, LocalInstance] = {}
-        self._server = _Server(("127.0.0.1", port), self._instances)
+        self._server = _Server(("127.0.0.1", 0), self._instances)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="metadata", daemon=True)
 
     @property
@@ -175,10 +175,6 @@ class LocalMetadata:
             clock=self._clock,
         )
         return instance
-
-    def remove(self, instance_id: str) -> None:
-        """Forget an instance: its endpoint answers 404 from now on."""
-        self._instances.pop(instance_id, None)
 
     def close(self) -> None:
         """Stop serving; requests that wait for ever are let go."""

@@ -1,4 +1,5 @@
-"""One worker of the local fleet: ``python -m scheduler.local.worker -c conf.ini``, the real daemon with a stand-in of its own.
+"""One worker of the local fleet: ``python -m scheduler.local.worker -c conf.ini``, the real daemon with a stand-in of
+its own.
 
 Everything else comes through the environment, as on an instance: AWS's endpoint, and the instance's metadata.
 """
@@ -13,6 +14,7 @@ import click
 
 from scheduler.app import Scheduler
 from scheduler.config import load
+from scheduler.local.checkpoints import CHECKPOINTS
 from scheduler.local.standin.process import StandinOptions, StandinProcess
 from scheduler.observe import logging
 
@@ -21,7 +23,7 @@ from scheduler.observe import logging
 @click.option("-c", "--config", type=click.Path(path_type=Path), required=True, help="The fleet's conf.ini.")
 @click.option("--seconds-per-step", default=0.05, show_default=True, help="How slow the stand-in is.")
 @click.option("--switch-seconds", default=1.0, show_default=True, help="How long it takes to load a checkpoint.")
-@click.option("--checkpoints", default="standin-dawn.safetensors", show_default=True, help="With commas between them.")
+@click.option("--checkpoints", default=CHECKPOINTS[0], show_default=True, help="With commas between them.")
 def main(config: Path, seconds_per_step: float, switch_seconds: float, checkpoints: str) -> None:
     """Run until a signal."""
     options = StandinOptions(

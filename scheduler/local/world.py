@@ -1,4 +1,5 @@
-"""Local mode's world: moto, the stand-ins for engines, the resources and a configuration, all on loopback and under `.local/`.
+"""Local mode's world: moto, the stand-ins for engines, the resources and a configuration, all on loopback and under
+`.local/`.
 
 Only endpoints differ from a real instance: the scheduler that runs in it is the very one.
 """
@@ -8,11 +9,9 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import select
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -25,12 +24,11 @@ from scheduler.aws.resources import set_up
 from scheduler.domain.errors import Fatal
 from scheduler.local.comfy.process import ComfyOptions, ComfyProcess
 from scheduler.local.jobapi.process import JobApiOptions, JobApiProcess
+from scheduler.local.serving.announcing import announced
 from scheduler.local.standin.process import StandinOptions, StandinProcess
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
 QUEUE, TABLE, BUCKET = "sd-tasks", "sd-tasks", "sd-images"
-CHECKPOINTS = ("standin-dawn.safetensors", "standin-dusk.safetensors")
-START_DEADLINE_S = 60.0
 KEPT_SECTIONS = ("inputs", "notify")
 """What a person may want to try here: edits of it outlast the next start, at which the daemon reads them."""
 CONFIG = """\
@@ -76,13 +74,9 @@ class LocalWorld:
         self._clients: operator_clients.OperatorClients | None = None
         self._lock: TextIO | None = None
         self._emulator: subprocess.Popen[bytes] | None = None
-        self.engine = StandinProcess(
-            StandinOptions(seconds_per_step=seconds_per_step, switch_seconds=switch_s, checkpoints=CHECKPOINTS)
-        )
+        self.engine = StandinProcess(StandinOptions(seconds_per_step=seconds_per_step, switch_seconds=switch_s))
         self.comfy = ComfyProcess(
-            ComfyOptions(
-                seconds_per_step=seconds_per_step, switch_seconds=switch_s, checkpoints=CHECKPOINTS, previews=True
-            )
+            ComfyOptions(seconds_per_step=seconds_per_step, switch_seconds=switch_s, previews=True)
         )
         self.jobs: JobApiProcess | None = None
         self._seconds_per_step = seconds_per_step
@@ -139,16 +133,10 @@ class LocalWorld:
             stdout=subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C is for this process, which then stops that one
         )
-        out = self._emulator.stdout
-        end_s = time.monotonic() + START_DEADLINE_S
-        while out is not None and time.monotonic() < end_s:
-            if select.select([out], [], [], 0.2)[0]:
-                line = out.readline().decode()
-                if not line:
-                    break
-                if line.startswith("listening on "):
-                    return line.removeprefix("listening on ").strip()
-        raise Fatal("the AWS emulator did not start: is the `local` dependency group installed (make install)?")
+        address = announced(self._emulator)
+        if address is None:
+            raise Fatal("the AWS emulator did not start: is the `local` dependency group installed (make install)?")
+        return address
 
     def _environment(self) -> Mapping[str, str]:
         return {

@@ -13,7 +13,7 @@ from scheduler.domain.retry import backoff_s
 from scheduler.domain.surprises import Surprises
 from scheduler.held import Held, HeldTasks, State
 from scheduler.held_messages import DELETE_ATTEMPTS, HeldMessages
-from scheduler.loops.prepare import ByteBudget
+from scheduler.loops.byte_budget import ByteBudget
 from scheduler.loops.render import Outcome
 from scheduler.outages import FIRST_PAUSE_S, MAX_PAUSE_S, Outages
 from scheduler.stop import StopSignal

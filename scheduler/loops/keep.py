@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import structlog
 
@@ -59,21 +58,19 @@ class VisibilityKeeper:
 
 
 class ClaimKeeper:
-    """Renews every claim held, and acts on what the renewal tells: a cancellation, or a claim that is lost."""
+    """Renews every claim held, and marks what the renewal tells: a cancellation, or a claim that is lost."""
 
     def __init__(
         self,
         tasks: TaskStore,
         *,
         held: HeldTasks,
-        lanes: Sequence[Lane],
         lease_s: int,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._tasks = tasks
         self._held = held
-        self._lanes = lanes
         self._lease_s = lease_s
         self._clock = clock
         self._metrics = metrics
@@ -84,9 +81,6 @@ class ClaimKeeper:
         for held in self._held.all():
             if held.state in CLAIMED and held.claim is not None and now - held.renewed_s >= due_after_s:
                 self._renew(held)
-        for held in self._held.all():  # afterwards, for a slow engine must not keep a claim from being renewed
-            if held.is_lost or held.is_cancelled:
-                self._interrupt(held)
 
     def _renew(self, held: Held) -> None:
         claim = held.claim
@@ -106,23 +100,16 @@ class ClaimKeeper:
             held.renewed_s = sent_s
             held.is_cancelled = held.is_cancelled or cancelled
 
-    def _interrupt(self, held: Held) -> None:
-        for lane in self._lanes:
-            if lane.running is held and held.run is not None:
-                lane.engine.interrupt(held.run)
 
-
-class ProgressLoop:
-    """Asks each engine how far it is, for the record and for people; nothing depends on the answer."""
+class Interrupter:
+    """Ends runs that were cancelled or are another's; on a thread of its own, for an engine may be slow to hear of it."""
 
     def __init__(self, lanes: Sequence[Lane]) -> None:
         self._lanes = lanes
 
     def cycle(self) -> None:
-        """Note the progress of what runs now."""
+        """Interrupt what should run no more."""
         for lane in self._lanes:
             held = lane.running
-            if held is not None:
-                progress = lane.engine.progress()
-                if progress is not None and lane.running is held:
-                    held.progress = replace(progress, preview_key=held.preview_key)
+            if held is not None and held.run is not None and (held.is_lost or held.is_cancelled):
+                lane.engine.interrupt(held.run)

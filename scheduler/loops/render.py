@@ -212,12 +212,11 @@ class RenderLoop:
             outcome = _Watched(answer, self._verdicts)
         ended_s = held.rendered_s = self._idle_since_s = self._clock.monotonic()
         if not isinstance(outcome, EngineDown):
+            rendered_s = max(0.0, ended_s - started_s - engine.waited_s())
             self._probe_s = (
                 FIRST_PROBE_S  # one that is up and takes nothing, for it is busy, is asked less and less often
             )
-            self._unsettled.append(
-                lambda: self._account(held, outcome, ended_s - started_s, starved_s, switched=switching)
-            )
+            self._unsettled.append(lambda: self._account(held, outcome, rendered_s, starved_s, switched=switching))
         return outcome
 
     def _sent(self, held: Held, job_id: str | None) -> None:

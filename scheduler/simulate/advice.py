@@ -43,7 +43,8 @@ class Advice:
     allowed: int
     """The bound that was given; `settings` may have a smaller one that does as well."""
     better: Row | None
-    """What others' policies did better and conf.ini cannot say: the wish for less, or, where it is not met, nearer to it."""
+    """What others' policies did better and conf.ini cannot say: the wish for less, or,
+    where it is not met, nearer to it."""
     larger: Larger | None
     """What a larger bound does, where the wish is not met with all workers in use."""
 

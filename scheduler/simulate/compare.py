@@ -48,7 +48,8 @@ def compare(
     most_late: float,
     tell: Callable[[str], None] = lambda _progress: None,
 ) -> Report:
-    """Run the oracles, without patience and with as much as is not late, and each contender; `tell` hears how far it is.
+    """Run the oracles, without patience and with as much as is not late, and each contender; `tell` hears how far it
+    is.
 
     What is recommended runs once or twice more, with other bounds.
     """

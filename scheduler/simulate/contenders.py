@@ -1,4 +1,6 @@
-"""Who takes part in a comparison: our policies as `[autoscaling]` sets them, and the rivals, each with its habits; pure."""
+"""Who takes part in a comparison: our policies as `[autoscaling]` sets them, and the rivals,
+each with its habits; pure.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from scheduler import config_sections
 from scheduler.autoscale.policies import choice
 from scheduler.autoscale.snapshot import Policy
+from scheduler.config_sections import POLICIES, Autoscaling
 from scheduler.domain.errors import ConfigError
 from scheduler.simulate.model import Arrival, Manner, Outcome, Terms
 from scheduler.simulate.rivals import Buildkite, Habits, Keda, Rival, Static, TargetTracking, rivals
 from scheduler.simulate.world import simulate
 
-OURS = (*(f"backlog:{preset}" for preset in choice.PRESETS), *(name for name in choice.NAMES if name != "backlog"))
-PRESETS = tuple(name for name in OURS if name.startswith("backlog:"))
+PRESETS = tuple(f"backlog:{preset}" for preset in config_sections.PRESETS)
+OURS = (*PRESETS, *(name for name in POLICIES if name != "backlog"))
 STATIC = re.compile(r"static-([1-9]\d{0,3})")
 USUAL_STATIC = "static-4"
 STATIC_SIZES = (1, 2, 4, 8, 12, 16)
@@ -28,13 +32,6 @@ LATE_WORTHS_S = (5.0, 20.0, 45.0, 150.0, 600.0, 1200.0, 5000.0, 10_000.0, 100_00
 BY_WORTH = "backlog, late_worth_s"
 SWEPT = ("late_worth_s", "target_wait_s", "min_capacity")
 """What of ours a sweep varies beyond the preset."""
-KEYS = {
-    "backlog": ("preset", "late_worth_s", "target_wait_s"),
-    "threshold": ("scale_out_threshold", "scale_out_step", "scale_in_step", "cooldown_s"),
-    "step": ("steps", "scale_in_step", "cooldown_s"),
-    "idle-stop": ("idle_stop_minutes",),
-}
-"""Which keys of `[autoscaling]` each policy reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +65,14 @@ def contender(name: str, terms: Terms, settings: Mapping[str, Any]) -> Contender
     Our policies may be followed by ``:PRESET`` where they have one. Raises ConfigError for another name.
     """
     policy, _, preset = name.partition(":")
-    if policy in choice.NAMES and (not preset or name in PRESETS):
+    if policy in POLICIES and (not preset or name in PRESETS):
         named = {"preset": preset, "late_worth_s": None} if preset else {}
         return _ours(name, terms, settings, {"policy": policy} | named)
     if static := STATIC.fullmatch(name):
         return _static(int(static[1]), terms)
     rival = rivals().get(name)
     if rival is None:
-        known = ", ".join((*choice.NAMES, *PRESETS, *rivals(), "static-N"))
+        known = ", ".join((*POLICIES, *PRESETS, *rivals(), "static-N"))
         raise ConfigError([f"policy {name!r} is not known: expected one of {known}"])
     return _theirs(name, rival, terms, family=name)
 
@@ -135,13 +132,13 @@ def _turned() -> Iterator[tuple[str, str, Rival]]:
 
 def _ours(name: str, terms: Terms, settings: Mapping[str, Any], keys: Mapping[str, Any]) -> Contender:
     policy = str(keys["policy"])
-    given = {key: value for key, value in {**settings, **keys}.items() if key in KEYS[policy]}
+    given = {key: value for key, value in {**settings, **keys}.items() if key in choice.KEYS[policy]}
     if settings.get("late_worth_s") is None and given.get("late_worth_s") is None:
         given.pop("late_worth_s", None)  # nothing has to be taken back
     bounds = {"min_capacity": terms.min_capacity, "max_capacity": terms.max_capacity}
     return Contender(
         name=name,
-        policy=choice.policy(policy, **given),
+        policy=choice.policy(Autoscaling().model_copy(update={"policy": policy, **given})),
         terms=terms,
         family=name.partition(",")[0] if policy == "backlog" else policy,
         keys={"policy": policy, **given, **bounds},
@@ -156,7 +153,7 @@ def _static(size: int, terms: Terms) -> Contender:
         policy=Static(capacity=capacity),
         terms=replace(terms, min_capacity=capacity, max_capacity=capacity),
         family="static",
-        keys={"policy": choice.NAMES[0], "min_capacity": capacity, "max_capacity": capacity},
+        keys={"policy": POLICIES[0], "min_capacity": capacity, "max_capacity": capacity},
     )
 
 

@@ -75,9 +75,8 @@ _DAYS, _SEED, _SERVICE = _Number(7, 0.001, 3660), _Number(1, 0, 2**53), _Number(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One kind of demand: what it is, its keys, what makes it, and about how many tasks that will be."""
+    """One kind of demand: its keys, what makes it, and about how many tasks that will be."""
 
-    about: str
     keys: Mapping[str, _Number]
     make: Callable[[_Numbers], Sequence[Arrival]]
     count: Callable[[_Numbers], float]
@@ -148,19 +147,16 @@ def _burst(numbers: _Numbers) -> Sequence[Arrival]:
 
 KINDS = {
     "sd": Kind(
-        about="like a public Stable Diffusion service, with nights and weekends; load is the mean number of busy GPUs",
         keys={"days": _DAYS, "load": _Number(0.39, 0.001, 1000), "seed": _SEED},
         make=_sd,
         count=lambda numbers: numbers["load"] * numbers["days"] * DAY_S / 25,
     ),
     "poisson": Kind(
-        about="tasks independent of each other, rate a second, of service seconds each",
         keys={"days": _DAYS, "rate": _Number(0.02, 1e-6, 1000), "service": _SERVICE, "seed": _SEED},
         make=_poisson,
         count=lambda numbers: numbers["rate"] * numbers["days"] * DAY_S,
     ),
     "burst": Kind(
-        about="size tasks at once, every so many seconds, of service seconds each",
         keys={
             "days": _DAYS,
             "every": _Number(3600, 1, 30 * DAY_S),

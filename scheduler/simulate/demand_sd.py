@@ -110,7 +110,7 @@ class _Work:
             self._model = self._models.one()
         images, steps = self._images.one(), self._steps.one()
         service_s = MEDIANS_S[images] * math.exp(self._chance.gauss(0.0, SIGMAS[images])) * steps / USUAL_STEPS
-        return Arrival(round(at_s, 3), round(service_s, 3), self._model, steps, images)
+        return Arrival(round(at_s, 3), round(service_s, 3), self._model)
 
 
 class _Draw(Generic[_Thing]):

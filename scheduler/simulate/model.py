@@ -8,16 +8,11 @@ from typing import NamedTuple
 
 
 class Arrival(NamedTuple):
-    """One task: when it is sent, how long a worker's GPU works for it, and which checkpoint it needs ("" for any).
-
-    `steps` and `images` tell what was asked for; 0 when nobody knows. The fleet takes as long as `service_s` says.
-    """
+    """One task: when it is sent, how long a worker's GPU works for it, and which checkpoint it needs ("" for any)."""
 
     at_s: float
     service_s: float
     model: str = ""
-    steps: int = 0
-    images: int = 0
 
 
 class Manner(StrEnum):

@@ -119,8 +119,9 @@ def _same_scale(panels: Iterable[Axes]) -> None:
 def frontier(path: Path, points: Iterable[Point], *, oracle: tuple[str, float], title: str, most_late: float) -> None:
     """Draw cost against lateness, a line for each family, and the line below which nobody comes.
 
-    `oracle` is the name and the cost in 30 days of the schedule that lets nobody be late, `most_late` is the share that is accepted; hollow points killed tasks. Raises ConfigError for a path that cannot be
-    written, NoPlots without matplotlib.
+    `oracle` is the name and the cost in 30 days of the schedule that lets nobody be late, `most_late` is the share that
+    is accepted; hollow points killed tasks. Raises ConfigError for a path that cannot be written, NoPlots without
+    matplotlib.
     """
     figure = _figure(6.5)
     axes = figure.subplots()

@@ -36,7 +36,9 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """A kept decision and what each policy would have decided, in the order of the policies; None without a snapshot."""
+    """A kept decision and what each policy would have decided, in the order of the policies;
+    None without a snapshot.
+    """
 
     kept: Kept
     wanted: tuple[Decision | None, ...]

@@ -1,4 +1,5 @@
-"""What people use today, as published, for comparison; each with what the world must know of how it takes capacity away.
+"""What people use today, as published, for comparison; each with what the world must know of how it takes capacity
+away.
 
 Where a rival needs a number that its authors leave to the user, the default is the one they give or show.
 """
@@ -6,11 +7,10 @@ Where a rival needs a number that its authors leave to the user, the default is 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from scheduler.autoscale.snapshot import Decision, Policy, PolicyState, Snapshot
-from scheduler.simulate.model import Manner, Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,15 +23,6 @@ class Habits:
     """Workers end themselves, and lower the target, after idling for so long."""
     counts_later_s: float = 0.0
     """How much older its counts are than the queue's own (CloudWatch's minute)."""
-
-    def applied_to(self, terms: Terms) -> Terms:
-        """Return the same world, for one with these habits."""
-        return replace(
-            terms,
-            manner=Manner.BLIND if self.ends_busy else Manner.CONSENT,
-            idle_exit_s=self.idle_exit_s,
-            cloudwatch_s=self.counts_later_s,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from scheduler.domain.errors import ConfigError
 from scheduler.simulate.model import Arrival
 
 NEEDED = ("t", "service_s")
-OPTIONAL = ("model", "steps", "images")
+OPTIONAL = ("model",)
 MILLISECONDS_FROM = 1e11
 """So many seconds are 3,000 years: epoch milliseconds were meant."""
 MOST_PROBLEMS = 10
@@ -21,9 +21,9 @@ MOST_PROBLEMS = 10
 def read_trace(path: Path) -> list[Arrival]:
     """Return the arrivals of a CSV file by time, the first at 0.
 
-    Columns are ``t`` (seconds from any beginning, under 1e11; rows in any order) and ``service_s`` (seconds of GPU work, over 0),
-    optionally ``model``, ``steps`` and ``images``; others are passed over. Raises ConfigError that names line, column,
-    value and what would be right.
+    Columns are ``t`` (seconds from any beginning, under 1e11; rows in any order), ``service_s`` (seconds of GPU work,
+    over 0) and optionally ``model``; others are passed over. Raises ConfigError that names line, column, value and what
+    would be right.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -57,8 +57,7 @@ class _Reading:
                 continue
             self._line = rows.line_num
             at_s, service_s = self._time_s(row), self._seconds(row, "service_s", above=0.0)
-            steps, images = self._count(row, "steps"), self._count(row, "images")
-            arrivals.append(Arrival(at_s, service_s, self._text(row, "model"), steps, images))
+            arrivals.append(Arrival(at_s, service_s, self._text(row, "model")))
             if len(self._problems) >= MOST_PROBLEMS:
                 self._problems.append(f"{self._path}: not read further")
                 break
@@ -104,14 +103,6 @@ class _Reading:
             column, text, "a number of seconds" if above == -math.inf else f"a number of seconds over {above:g}"
         )
         return 0.0
-
-    def _count(self, row: list[str], column: str) -> int:
-        """Return the whole number of a column, 0 when it is empty or not there; of what is none, the problem is kept."""
-        text = self._text(row, column)
-        if text and not (text.isascii() and text.isdecimal()):
-            self._wrong(column, text, "a whole number, or nothing")
-            return 0
-        return int(text or 0)
 
     def _wrong(self, column: str, text: str, right: str) -> None:
         found = f"{column} is {text!r}" if text else f"{column} is empty"

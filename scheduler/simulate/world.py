@@ -1,12 +1,13 @@
 """A fleet on a virtual clock: one queue, workers that boot, work, idle and go, and a policy that is asked at each tick.
 
-`simulate(arrivals, policy, terms)` runs the demand (sorted by time) through the fleet that `terms` describes and returns
-an `Outcome`; with `keep_samples` it holds the fleet at each tick. The policy is any `Policy`; what it may do is in the
-terms: by consent only idle workers go, blindly the fleet ends whom it likes. The same arguments give the same outcome.
+`simulate(arrivals, policy, terms)` runs the demand (sorted by time) through the fleet that `terms` describes and
+returns an `Outcome`; with `keep_samples` it holds the fleet at each tick. The policy is any `Policy`; what it may do is
+in the terms: by consent only idle workers go, blindly the fleet ends whom it likes. The same arguments give the same
+outcome.
 
-Only what costs or delays is modelled: the protocol of the real fleet appears as what it takes (`Terms.leave_s`, one batch
-of idle workers at a time, drains taken back). Events are worked off in the order of their times; between them nothing
-happens, so that a million tasks take seconds.
+Only what costs or delays is modelled: the protocol of the real fleet appears as what it takes (`Terms.leave_s`, one
+batch of idle workers at a time, drains taken back). Events are worked off in the order of their times; between them
+nothing happens, so that a million tasks take seconds.
 """
 
 from __future__ import annotations
@@ -249,7 +250,6 @@ class _World:
             in_flight=told.in_flight,
             running=workers.busy,
             received_total=self.received,
-            finished_total=self.finished,
             target=workers.target + len(workers.leaving),
             serving=workers.serving,
             booting_s=tuple([now_s - worker.born_s for worker in booting][::-1]),
@@ -281,7 +281,9 @@ class _World:
             self._at(self.terms.leave_s, _Kind.LEFT, worker, self.now_s)
 
     def _cut(self, wanted: int) -> None:
-        """Lower the target as a fleet does that ends whom it likes: killed tasks come back when their visibility ends."""
+        """Lower the target as a fleet does that ends whom it likes:
+        killed tasks come back when their visibility ends.
+        """
         workers = self.workers
         workers.target = wanted
         workers.call_off(len(workers.alive) + len(workers.requests) - wanted)

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from scheduler.aws.answers import require_aws, understood
 from scheduler.aws.errors import code_of
 from scheduler.domain.task import EngineImage, StoredImage
+from scheduler.stores.s3_objects import MISSING
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -61,12 +62,12 @@ class S3ImageStore:
             self._write(key, data, media_type="application/json", digest=digest, metadata={"sha256": digest.hex()})
 
     def read_json(self, key: str) -> Any:
-        """Return the value that lies under `key`, None when nothing does. Raises Unavailable."""
+        """Return the value that lies under `key`, None when nothing does or nothing may be read. Raises Unavailable."""
         with understood(f"reading s3://{self._bucket}/{key}"):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=key)
             except ClientError as error:
-                if code_of(error) == "NoSuchKey":
+                if code_of(error) in MISSING:
                     return None
                 raise
             with answer["Body"] as body:

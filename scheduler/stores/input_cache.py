@@ -13,8 +13,8 @@ MAX_BYTES = 128 << 20
 """Four inputs of the largest size, or a few hundred of the usual one: small beside a host with a GPU."""
 MAX_ADDRESSES = 4096
 FRESH_S = 300.0
-"""How long an address is taken to lead to the same content. Tasks of one series name the same picture within minutes; who
-puts another picture under an old address sees it used as soon."""
+"""How long an address is taken to lead to the same content. Tasks of one series name the same picture within minutes;
+who puts another picture under an old address sees it used as soon."""
 
 
 class InputCache:

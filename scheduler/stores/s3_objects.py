@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 CHUNK_BYTES = 1 << 20
-_MISSING = frozenset(
+MISSING = frozenset(
     {
         *(
             "AccessDenied",
@@ -51,7 +51,7 @@ def read_object(client: S3Client, address: S3Address, *, deadline: Deadline, max
                 return _read(body.read, deadline, max_bytes)
         except ClientError as error:
             code = code_of(error)
-            if code in _MISSING:
+            if code in MISSING:
                 raise BadAnswer(f"{name} is not there, or this worker's role may not read it ({code})") from error
             if code in _BUSY:
                 raise NoAnswer(f"{name} cannot be read now ({code})") from error

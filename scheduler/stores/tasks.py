@@ -7,37 +7,26 @@ but was not taken is still the holder's.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from botocore.exceptions import ClientError
-
-from scheduler.aws.answers import require_aws, understood
-from scheduler.aws.errors import code_of
 from scheduler.aws.shape import INDEX as INDEX  # noqa: PLC0414 - re-exported: whoever makes a table for the store
-from scheduler.aws.shape import KEY_NAMES
 from scheduler.domain.claiming import Refusal, Refused, is_number, judge
-from scheduler.domain.ends import image_item
-from scheduler.domain.errors import Counts, LeaseLost, Unavailable
+from scheduler.domain.errors import Counts, LeaseLost
 from scheduler.domain.ports import Clock
-from scheduler.domain.task import Claim, Failure, Format, Message, Progress, Result, Task
-from scheduler.stores.claim_updates import ENDED, FREE, UNMARKED, Claiming, format_of
-from scheduler.stores.expressions import Update, decode, encode
-from scheduler.wire import job_api, predecessor
+from scheduler.domain.task import Claim, Failure, Message, Progress, Result, Task
+from scheduler.stores.claim_updates import ENDED, UNMARKED, Claiming
+from scheduler.stores.end_updates import RUN_STATE, SHOWN, Ending, failure_items, result_items
+from scheduler.stores.expressions import Update
+from scheduler.stores.record_table import ConditionFailed, RecordTable
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 HELD = "{owner} = {:owner} AND {attempt} = {:attempt}"
-SHOWN = ("progress", "step", "eta_s", "node", "preview_key")
-"""How far a run is, for people."""
-RUN_STATE = (*SHOWN, "cancel_requested")
 JOB = ("comfy_job_id", "comfy_job_at")
-MAX_MESSAGE_CHARS = 1000
-_DAY_S = 86400
 
 
 class DynamoTaskStore:
@@ -61,34 +50,21 @@ class DynamoTaskStore:
         max_runs: int,
         record_ttl_days: int,
     ) -> None:
-        self._client = client
-        self._keeper_client = keeper_client
-        self._table = table
-        self._key_name = key_name
+        self._table = RecordTable(client, table, key_name=key_name)
+        self._keeper_table = RecordTable(keeper_client, table, key_name=key_name)
         self._clock = clock
         self._address = address
         self._worker = worker
         self._instance_id = instance_id
         self._host = instance_id or worker
         self._max_runs = max_runs
-        self._ttl_s = record_ttl_days * _DAY_S
+        self._record_ttl_days = record_ttl_days
         self._renewed: set[str] = set()
         """Owners of claims that were renewed: only they, or holders before them, left anything of `RUN_STATE`."""
 
     def read(self, task_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the records that exist among at most 100 ids, read consistently. Raises Unavailable."""
-        keys = [self._key(task_id) for task_id in dict.fromkeys(task_ids)]
-        found: dict[str, dict[str, Any]] = {}
-        while keys:
-            with understood(f"reading {len(keys)} records of table {self._table}"):
-                answer = self._client.batch_get_item(RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}})
-                items: list[dict[str, Any]] = answer["Responses"].get(self._table) or []
-                found |= {record[self._key_name]: record for record in map(decode, items)}
-                unprocessed: Mapping[str, Any] = answer["UnprocessedKeys"]
-                keys = [dict(key) for key in unprocessed.get(self._table, {}).get("Keys", [])]
-            if keys and not items:
-                raise Unavailable(f"table {self._table} is throttled: {len(keys)} records unread")
-        return found
+        return self._table.read(task_ids)
 
     def claim(self, task: Task, message: Message, *, owner: str, lease_s: float) -> Claim | Refused:
         """Take the right to run `task`, counting one run; or say why not.
@@ -105,7 +81,7 @@ class DynamoTaskStore:
             now=self._clock.now(),
             lease_s=lease_s,
             max_runs=self._max_runs,
-            key_name=self._key_name,
+            key_name=self._table.key_name,
         )
         answer: Mapping[str, Any] | Unclaimed
         if message.receive_count == 1:
@@ -146,7 +122,7 @@ class DynamoTaskStore:
             return False
         try:
             self._renew(ours, None, lease_s=lease_s, progress=None)
-        except LeaseLost:
+        except ConditionFailed:
             return False
         return True
 
@@ -155,9 +131,9 @@ class DynamoTaskStore:
     ) -> Mapping[str, Any] | Unclaimed:
         """Return the record as the claim made it (the whole, for `tries` is not updated here), or what refused it."""
         try:
-            return self._write(task_id, update, doing="claiming", returns=returns)
-        except LeaseLost as refused:
-            return Unclaimed(_record_of(refused))
+            return self._table.write(task_id, update, doing="claiming", returns=returns)
+        except ConditionFailed as refused:
+            return Unclaimed(refused.record)
 
     def renew(self, claim: Claim, *, lease_s: float, progress: Progress | None, job_id: str | None = None) -> bool:
         """Extend the lease from now and write how far the run is; return whether cancellation was asked for.
@@ -166,15 +142,15 @@ class DynamoTaskStore:
         """
         try:
             self._renew(claim, UNMARKED, lease_s=lease_s, progress=progress, job_id=job_id)
-        except LeaseLost as lost:
+        except ConditionFailed as refused:
             # A renewal brings nothing back unless its condition fails, which the mark of a cancellation makes it do.
-            record = _record_of(lost)
-            if not (record and _is_held(record, claim) and record.get("status") == "processing"):
+            if not _is_held(refused.record, claim, "processing"):
                 self._renewed.discard(claim.owner)
-                raise
+                raise LeaseLost(str(refused)) from refused
         else:
             return False
-        self._renew(claim, None, lease_s=lease_s, progress=progress, job_id=job_id)
+        with _lost_where_refused():
+            self._renew(claim, None, lease_s=lease_s, progress=progress, job_id=job_id)
         return True
 
     def _renew(
@@ -186,6 +162,7 @@ class DynamoTaskStore:
         progress: Progress | None,
         job_id: str | None = None,
     ) -> None:
+        """Send one renewal. Raises ConditionFailed, Unavailable."""
         self._renewed.add(claim.owner)
         update = Update().set(lease_until=self._clock.now() + lease_s)
         if progress is not None:
@@ -199,7 +176,7 @@ class DynamoTaskStore:
         update.when(HELD + " AND {status} = {:status}", **_holder(claim), status="processing")
         if condition is not None:
             update.when(condition, no=False)
-        self._write(claim.task_id, update, doing="renewing the claim on", client=self._keeper_client)
+        self._keeper_table.write(claim.task_id, update, doing="renewing the claim on")
 
     def release(self, claim: Claim, *, counts: Counts) -> None:
         """Write `pending`, refunding the run unless it was spent. Raises LeaseLost, Unavailable."""
@@ -213,52 +190,39 @@ class DynamoTaskStore:
             update.add(tries=1).set_once(first_try_at=int(now))
         update.when(HELD + " AND {status} = {:status}", **_holder(claim), status="processing")
         try:
-            self._write(claim.task_id, update, doing="releasing")
-        except LeaseLost as lost:
+            self._table.write(claim.task_id, update, doing="releasing")
+        except ConditionFailed as refused:
             # Sent twice by the client library, the second meets what the first wrote: that is success.
-            record = _record_of(lost)
-            if not (record and _is_held(record, claim) and record.get("status") == "pending"):
-                raise
+            if not _is_held(refused.record, claim, "pending"):
+                raise LeaseLost(str(refused)) from refused
         self._renewed.discard(claim.owner)
 
     def complete(self, claim: Claim, task: Task, result: Result) -> None:
         """Write the good end. Raises LeaseLost, Unavailable; calling it again does no harm."""
-        listed: dict[str, Any] = {"images": [image_item(image) for image in result.images]}
-        if result.images_key:
-            listed = {"output_key": result.images_key}
-        attributes: dict[str, Any] = listed | {
-            "queued_ms": result.timings.queued_ms,
-            "prepare_ms": result.timings.prepare_ms,
-            "generate_ms": result.timings.generate_ms,
-            "store_ms": result.timings.store_ms,
-        }
-        optional = {"checkpoint": result.checkpoint, "sampler": result.sampler, "warnings": list(result.warnings)}
-        optional |= {"result_s3_uri": result.result_s3_uri}
-        attributes |= {name: value for name, value in optional.items() if value}
-        if result.gpu_cost_usd is not None:
-            attributes["gpu_cost_usd"] = result.gpu_cost_usd
-        update = Update().set(**attributes)
         addresses = [self._address(image.key) for image in result.images]
-        self._end(claim, task, update, "completed", addresses=addresses, error="")
+        ended = self._ending().ended("completed", task.format, addresses=addresses, error="")
+        self._end(claim, ended.set(**result_items(result)), is_marked=False)
 
     def fail(self, claim: Claim, task: Task, failure: Failure) -> None:
         """Write the bad end with its reason. Raises LeaseLost, Unavailable."""
-        update = Update().set(**_failure_item(failure))
-        self._end(claim, task, update, "failed", error=failure.message)
+        ended = self._ending().ended("failed", task.format, error=failure.message)
+        self._end(claim, ended.set(**failure_items(failure)), is_marked=False)
 
     def cancelled(self, claim: Claim, task: Task) -> None:
         """Write the end of a task whose cancellation was asked for. Raises LeaseLost, Unavailable."""
-        self._end(claim, task, Update(), "cancelled", error="cancelled")
+        self._end(claim, self._ending().ended("cancelled", task.format, error="cancelled"), is_marked=True)
 
-    def _end(
-        self, claim: Claim, task: Task, update: Update, status: str, *, error: str, addresses: Sequence[str] = ()
-    ) -> None:
-        self._final(update, status, task.format, error=error, addresses=addresses)
-        if claim.attempt > 1 or claim.owner in self._renewed or status == "cancelled":
-            update.remove(*RUN_STATE)
-        update.when(HELD, **_holder(claim))
-        self._write(claim.task_id, update, doing="finishing")
+    def _end(self, claim: Claim, ended: Update, *, is_marked: bool) -> None:
+        """Write an end, on a record that may be marked for cancellation. Raises LeaseLost, Unavailable."""
+        if claim.attempt > 1 or claim.owner in self._renewed or is_marked:
+            ended.remove(*RUN_STATE)
+        ended.when(HELD, **_holder(claim))
+        with _lost_where_refused():
+            self._table.write(claim.task_id, ended, doing="finishing")
         self._renewed.discard(claim.owner)
+
+    def _ending(self) -> Ending:
+        return Ending(now=self._clock.now(), record_ttl_days=self._record_ttl_days)
 
     def close_unclaimed(self, task_id: str, record: Mapping[str, Any], status: str, failure: Failure | None) -> bool:
         """Write an end on a record that nobody holds, as `record` showed it; return False if it has changed since.
@@ -266,23 +230,8 @@ class DynamoTaskStore:
         For a task whose runs are spent, whose holder died after cancellation was asked for, or whose request, in
         the record, makes no sense. Raises Unavailable.
         """
-        update = Update().set(owner="closed")  # so that a holder who comes back late is fenced off
-        update.remove(*RUN_STATE)
-        if failure is not None:
-            update.set(**_failure_item(failure))
-        self._final(update, status, _format_of(record), error=failure.message if failure else status)
-        attempt = record.get("attempt")
-        if is_number(attempt):
-            update.when("{attempt} = {:attempt}", attempt=attempt)
-        else:  # what is no number is no attempt of ours, and such a record stays as it is
-            update.when("attribute_not_exists({attempt})")
-        update.when(FREE, waiting="waiting", pending="pending", processing="processing", now=self._clock.now())
-        update.when("attribute_exists({" + self._key_name + "})")
-        try:
-            self._write(task_id, update, doing="closing")
-        except LeaseLost:
-            return False
-        return True
+        update = self._ending().closed(record, status, failure, key_name=self._table.key_name)
+        return self._table.write_if_allowed(task_id, update, doing="closing")
 
     def announced(self, task_id: str, *, attempt: int | None) -> None:
         """Note that the end written under `attempt` was told to those who are to know; once noted, it stays.
@@ -296,87 +245,7 @@ class DynamoTaskStore:
             update.when("attribute_not_exists({attempt})")
         else:
             update.when("{attempt} = {:attempt}", attempt=attempt)
-        with suppress(LeaseLost):
-            self._write(task_id, update, doing="noting the announcement of")
-
-    def _final(self, update: Update, status: str, form: Format, *, error: str, addresses: Sequence[str] = ()) -> None:
-        now = self._clock.now()
-        update.set(
-            status=status,
-            updated_at=int(now),
-            finished_at=now,
-            expires_at=math.ceil(now) + self._ttl_s,
-        )
-        update.remove("lease_until")
-        if form is Format.JOB_API:
-            update.set(**job_api.ended(status))
-        if form is Format.PREDECESSOR:
-            update.set(**predecessor.finished(addresses, error[:MAX_MESSAGE_CHARS], now=now))
-
-    def create(self, task: Task, *, job_type: str) -> bool:
-        """Write the `pending` record of a task about to be sent; False when the id is already taken.
-
-        Raises Unavailable. A record that is there with the same fingerprint is no harm: the claim decides.
-        """
-        now = int(self._clock.now())
-        update = Update().set(
-            status="pending", fingerprint=task.fingerprint, job_type=job_type, created_at=now, updated_at=now
-        )
-        update.set(**format_of(task))
-        update.when("attribute_not_exists({" + self._key_name + "})")
-        try:
-            self._write(task.task_id, update, doing="creating")
-        except LeaseLost:
-            return False
-        return True
-
-    def request_cancel(self, task_id: str) -> str:
-        """Cancel a task: at once when it waits, through its holder when it runs. Return its status afterwards.
-
-        ``processing`` means that the holder will write the end within one renewal; ``missing`` that there is no
-        such record. Raises Unavailable.
-        """
-        for _ in range(3):
-            record = self.read([task_id]).get(task_id)
-            if record is None:
-                return "missing"
-            status = record.get("status")
-            if status is None:  # a record of the predecessor's own
-                status = "pending" if record.get("taskStatus", "waiting") == "waiting" else "completed"
-            if status == "processing":
-                update = Update().set(cancel_requested=True).when("{status} = {:status}", status=status)
-                try:
-                    self._write(task_id, update, doing="cancelling")
-                except LeaseLost:
-                    continue
-                return status
-            if status != "pending" or self.close_unclaimed(task_id, record, "cancelled", None):
-                return "cancelled" if status == "pending" else str(status)
-        raise Unavailable(f"the record of task {task_id} keeps changing under the cancellation")
-
-    def _write(
-        self,
-        task_id: str,
-        update: Update,
-        *,
-        doing: str,
-        client: DynamoDBClient | None = None,
-        returns: Literal["ALL_NEW", "NONE"] = "NONE",
-    ) -> Mapping[str, Any]:
-        """Send `update` and return what it asks to be returned. Raises LeaseLost with the record that forbids it."""
-        call = (client or self._client).update_item
-        arguments = update.arguments() | {"TableName": self._table, "Key": self._key(task_id), "ReturnValues": returns}
-        with understood(f"{doing} task {task_id}"):
-            try:
-                answer = call(**arguments)
-            except ClientError as error:
-                record = _failed_condition(error)
-                raise LeaseLost(f"{doing} task {task_id}: the record does not allow it", record) from error
-            require_aws(answer)
-            return decode(answer["Attributes"] if returns == "ALL_NEW" else {})
-
-    def _key(self, task_id: str) -> dict[str, Any]:
-        return {self._key_name: encode(task_id)}
+        self._table.write_if_allowed(task_id, update, doing="noting the announcement of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,13 +259,20 @@ def _holder(claim: Claim) -> dict[str, Any]:
     return {"owner": claim.owner, "attempt": claim.attempt}
 
 
-def _record_of(lost: LeaseLost) -> Mapping[str, Any] | None:
-    """Return the record that did not allow a write, when there was one."""
-    return lost.args[1] if len(lost.args) > 1 else None
-
-
-def _is_held(record: Mapping[str, Any], claim: Claim) -> bool:
+def _is_held(record: Mapping[str, Any] | None, claim: Claim, status: str) -> bool:
+    """Tell whether `record` names the holder of `claim`, and has this status."""
+    if record is None or record.get("status") != status:
+        return False
     return record.get("owner") == claim.owner and record.get("attempt") == claim.attempt
+
+
+@contextmanager
+def _lost_where_refused() -> Iterator[None]:
+    """Stand around a write that the record allows as long as it names the holder."""
+    try:
+        yield
+    except ConditionFailed as refused:
+        raise LeaseLost(str(refused)) from refused
 
 
 def _claim_of(task_id: str, record: Mapping[str, Any], host: str) -> Claim:
@@ -415,43 +291,3 @@ def _claim_of(task_id: str, record: Mapping[str, Any], host: str) -> Claim:
         first_try_at_s=float(since) if is_number(since) else None,
         job_id=record.get("comfy_job_id") if record.get("comfy_job_at") == host else None,
     )
-
-
-def _failed_condition(error: ClientError) -> dict[str, Any] | None:
-    """Return the record that failed a condition, None when there is none; raise any other error again."""
-    if code_of(error) != "ConditionalCheckFailedException":
-        raise error
-    response: Mapping[str, Any] = error.response
-    item = response.get("Item")
-    return decode(item) if item else None
-
-
-def _format_of(record: Mapping[str, Any]) -> Format:
-    """Return the format whose words the clients of a record expect in it."""
-    if "requestData" in record or "taskStatus" in record:
-        return Format.PREDECESSOR
-    return Format.JOB_API if record.get("format") == Format.JOB_API else Format.OWN
-
-
-def _failure_item(failure: Failure) -> dict[str, Any]:
-    # Clients and engines put anything into these; a record that is too large could not be written at all.
-    message, field, engine = (
-        failure.message[:MAX_MESSAGE_CHARS],
-        (failure.field or "")[:200],
-        (failure.engine or "")[:500],
-    )
-    error = {"class": failure.kind, "message": message, "field": field, "engine": engine}
-    return {
-        "error": {name: value for name, value in error.items() if value},
-        "error_message": message,
-    }
-
-
-def discover_key_name(client: DynamoDBClient, table: str) -> str:
-    """Return what `table` calls a task's id. Raises Unavailable when it cannot be asked, or has another key."""
-    with understood(f"describing table {table}"):
-        schema = client.describe_table(TableName=table)["Table"]["KeySchema"]
-        names = [key["AttributeName"] for key in schema]
-    if len(names) != 1 or names[0] not in KEY_NAMES:
-        raise Unavailable(f"table {table} has the key {names}; it must be task_id or taskId: is it the right table?")
-    return names[0]

@@ -38,7 +38,9 @@ from scheduler.domain.task import (
 from scheduler.sqs_consumer import QueueFacts, SqsQueue, discover
 from scheduler.stores.expressions import decode
 from scheduler.stores.images import S3ImageStore
-from scheduler.stores.tasks import DynamoTaskStore, discover_key_name
+from scheduler.stores.record_table import discover_key_name
+from scheduler.stores.submitted_tasks import SubmittedTasks
+from scheduler.stores.tasks import DynamoTaskStore
 
 LEASE_S = 30.0
 NOW_S = 1_900_000_000.25
@@ -312,6 +314,7 @@ def elsewhere(request: pytest.FixtureRequest) -> Iterator[tuple[str, Clients]]:
 def test_no_answer_of_something_else_is_taken_for_a_record_s(elsewhere: tuple[str, Clients], clock: FakeClock) -> None:
     _, clients = elsewhere
     store = store_of(clients, "records", clock)
+    submitted = SubmittedTasks(clients.dynamodb, "records", key_name="task_id", clock=clock, record_ttl_days=90)
     calls: list[Callable[[], object]] = [
         lambda: store.read(["task-1"]),
         lambda: store.claim(OWN, MESSAGE, owner="nonce-1", lease_s=LEASE_S),
@@ -321,7 +324,7 @@ def test_no_answer_of_something_else_is_taken_for_a_record_s(elsewhere: tuple[st
         lambda: store.complete(CLAIM, OWN, Result(images=())),
         lambda: store.fail(CLAIM, OWN, FAILURE),
         lambda: store.close_unclaimed("task-1", {}, "failed", FAILURE),
-        lambda: store.create(OWN, job_type="txt2img"),
+        lambda: submitted.create(OWN, job_type="txt2img"),
         lambda: discover_key_name(clients.dynamodb, "records"),
     ]
     for call in calls:

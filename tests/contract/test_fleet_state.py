@@ -1,4 +1,6 @@
-"""The fleet's registry and its decision item: one suite over the table in moto, in ministack, and the fake in memory."""
+"""The fleet's registry and its decision item: one suite over the table in moto,
+in ministack, and the fake in memory.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 from aws_servers import NOWHERE, Cloud, one_attempt_client
 from botocore.exceptions import ConnectionClosedError
 from fakes import FakeImageStore
-from fakes.endpoint import denying, endpoint
+from fakes.endpoint import DENIED_XML, denying, endpoint
 
 from scheduler.domain.errors import AccessDenied, Unavailable
 from scheduler.domain.ports import ImageStore
@@ -271,6 +271,14 @@ def test_json_is_written_once_and_read_back(shelf: Shelf) -> None:
     shelf.store.put_json("tasks/task-1/images.json", {"images": []})
     assert shelf.store.read_json("tasks/task-1/images.json") == {"images": [{"key": "käfer", "bytes": 1}]}
     assert shelf.store.read_json("tasks/task-2/images.json") is None
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_json_that_is_not_there_is_none_also_where_a_role_may_not_list(status: int) -> None:
+    """Without s3:ListBucket S3 says AccessDenied of a key under which nothing lies."""
+    body = DENIED_XML if status == 403 else b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>"
+    with endpoint(lambda *_: (status, body)) as url, one_attempt_client("s3", url) as client:
+        assert S3ImageStore(client, "pictures").read_json("tasks/task-1/images.json") is None
 
 
 def test_json_says_what_it_is(s3: S3Shelf) -> None:

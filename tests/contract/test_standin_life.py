@@ -1,4 +1,5 @@
-"""The stand-in's checkpoints, manners on the wire, start, end and faults, where the real server was seen to do the same.
+"""The stand-in's checkpoints, manners on the wire, start, end and faults, where the real server was seen to do the
+same.
 
 All of it starts, kills or orders about a process of its own, so that none of it can be asked of a real server.
 """

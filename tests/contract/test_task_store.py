@@ -34,7 +34,9 @@ from scheduler.domain.task import (
     fingerprint,
 )
 from scheduler.stores.expressions import decode, encode
-from scheduler.stores.tasks import INDEX, DynamoTaskStore, discover_key_name
+from scheduler.stores.record_table import discover_key_name
+from scheduler.stores.submitted_tasks import SubmittedTasks
+from scheduler.stores.tasks import INDEX, DynamoTaskStore
 
 LEASE_S = 30.0
 DAY_S = 86400
@@ -57,8 +59,8 @@ RESULT = Result(
 )
 
 
-class Store(TaskStore, Protocol):
-    """The port, and what those who submit and cancel call."""
+class Submitting(Protocol):
+    """What those who submit and cancel call."""
 
     def create(self, task: Task, *, job_type: str) -> bool: ...
 
@@ -72,10 +74,11 @@ class Records:
         self.clock = clock
         self.key_name = key_name
         self.cloud = cloud
-        self.store: Store
+        self.store: TaskStore
+        self.submitted: Submitting
         if cloud is None:
             self.fake = FakeTaskStore(clock, max_runs=max_runs, key_name=key_name)
-            self.store = self.fake
+            self.store = self.submitted = self.fake
         else:
             self.table = cloud.table(key_name=key_name)
             self.store = DynamoTaskStore(
@@ -88,6 +91,9 @@ class Records:
                 worker="worker-1",
                 max_runs=max_runs,
                 record_ttl_days=90,
+            )
+            self.submitted = SubmittedTasks(
+                cloud.clients.dynamodb, self.table, key_name=key_name, clock=clock, record_ttl_days=90
             )
 
     def get(self, task_id: str = "task-1") -> dict[str, Any]:
@@ -272,7 +278,7 @@ def test_claim_keeps_the_runtime_that_the_message_named(records: Records) -> Non
 
 
 def test_claim_of_a_submitted_task_keeps_when_it_was_created(records: Records) -> None:
-    assert records.store.create(own_task(), job_type="txt2img")
+    assert records.submitted.create(own_task(), job_type="txt2img")
     created_at = records.get()["created_at"]
     records.clock.advance(100)
     records.claimed()
@@ -466,7 +472,7 @@ def test_claim_for_a_message_sent_again_can_itself_be_sent_twice(records: Record
 
 def test_cancellation_that_came_too_late_does_not_cancel_the_task_sent_again(records: Records) -> None:
     claim = records.claimed()
-    records.store.request_cancel("task-1")
+    records.submitted.request_cancel("task-1")
     records.store.fail(claim, own_task(), FAILURE)
     records.clock.advance(10)
     again = records.claimed(owner="again")
@@ -546,7 +552,7 @@ def test_each_of_many_renewals_tells_whether_cancellation_was_asked_for(records:
     for _ in range(3):
         records.clock.advance(5)
         assert records.store.renew(claim, lease_s=LEASE_S, progress=None) is False
-    assert records.store.request_cancel("task-1") == "processing"
+    assert records.submitted.request_cancel("task-1") == "processing"
     for percent in (50, 60):
         records.clock.advance(5)
         told = records.store.renew(claim, lease_s=LEASE_S, progress=Progress(percent=percent, step=1, eta_s=1))
@@ -770,7 +776,7 @@ def test_failure_without_field_or_engine_names_neither(records: Records) -> None
 
 def test_cancelled_end_is_final(records: Records) -> None:
     claim = records.claimed()
-    records.store.request_cancel("task-1")
+    records.submitted.request_cancel("task-1")
     records.store.cancelled(claim, own_task())
     record = records.get()
     assert record["status"] == "cancelled"
@@ -780,10 +786,10 @@ def test_cancelled_end_is_final(records: Records) -> None:
 
 def test_completion_that_wins_over_a_cancellation_stays_completed(records: Records) -> None:
     claim = records.claimed()
-    records.store.request_cancel("task-1")
+    records.submitted.request_cancel("task-1")
     records.store.complete(claim, own_task(), RESULT)
     assert records.get()["status"] == "completed"
-    assert records.store.request_cancel("task-1") == "completed"
+    assert records.submitted.request_cancel("task-1") == "completed"
     assert records.get()["status"] == "completed"
 
 
@@ -833,32 +839,32 @@ def test_size_rule_counts_as_the_documentation_does() -> None:
 
 
 def test_cancelling_a_submitted_task_ends_it_at_once(records: Records) -> None:
-    records.store.create(own_task(), job_type="txt2img")
-    assert records.store.request_cancel("task-1") == "cancelled"
+    records.submitted.create(own_task(), job_type="txt2img")
+    assert records.submitted.request_cancel("task-1") == "cancelled"
     record = records.get()
     assert record["status"] == "cancelled"
     assert record["expires_at"] > record["finished_at"] + 89 * DAY_S
     assert records.refused() is Refusal.DUPLICATE
-    assert records.store.request_cancel("task-1") == "cancelled"
+    assert records.submitted.request_cancel("task-1") == "cancelled"
 
 
 def test_cancelling_a_released_task_fences_off_whoever_held_it(records: Records) -> None:
     claim = records.claimed()
     records.store.release(claim, counts=Counts.NOTHING)
-    assert records.store.request_cancel("task-1") == "cancelled"
+    assert records.submitted.request_cancel("task-1") == "cancelled"
     with pytest.raises(LeaseLost):
         records.store.complete(claim, own_task(), RESULT)
     assert records.get()["status"] == "cancelled"
 
 
 def test_cancelling_what_is_not_there(records: Records) -> None:
-    assert records.store.request_cancel("nobody") == "missing"
+    assert records.submitted.request_cancel("nobody") == "missing"
     assert records.find("nobody") is None
 
 
 def test_cancelled_task_of_a_dead_holder_is_for_the_next_receiver_to_end(records: Records) -> None:
     holder = records.claimed()
-    assert records.store.request_cancel("task-1") == "processing"
+    assert records.submitted.request_cancel("task-1") == "processing"
     assert records.refused() is Refusal.ELSEWHERE, "its holder may still write the end"
     records.clock.advance(LEASE_S)
 
@@ -875,7 +881,7 @@ def test_cancelled_task_of_a_dead_holder_is_for_the_next_receiver_to_end(records
 
 def test_cancelled_task_that_was_released_is_not_run_again(records: Records) -> None:
     claim = records.claimed()
-    records.store.request_cancel("task-1")
+    records.submitted.request_cancel("task-1")
     records.store.release(claim, counts=Counts.NOTHING)
     assert records.refused() is Refusal.CANCELLED
 
@@ -929,7 +935,7 @@ def test_closing_an_absent_record_makes_none(records: Records) -> None:
 
 def test_create_writes_a_pending_record_once(records: Records) -> None:
     task, now = own_task(), int(records.clock.now())
-    assert records.store.create(task, job_type="txt2img") is True
+    assert records.submitted.create(task, job_type="txt2img") is True
     assert records.get() == {
         "task_id": "task-1",
         "status": "pending",
@@ -939,12 +945,12 @@ def test_create_writes_a_pending_record_once(records: Records) -> None:
         "updated_at": now,
     }
     records.clock.advance(100)
-    assert records.store.create(own_task(prompt="another"), job_type="txt2img") is False
+    assert records.submitted.create(own_task(prompt="another"), job_type="txt2img") is False
     assert records.get()["created_at"] == now
 
 
 def test_submitted_task_is_claimed_by_its_message(records: Records) -> None:
-    records.store.create(own_task(), job_type="txt2img")
+    records.submitted.create(own_task(), job_type="txt2img")
     assert records.claimed().attempt == 1
     assert records.get()["status"] == "processing"
 
@@ -998,7 +1004,7 @@ def test_failure_ends_the_predecessors_clients_polling(theirs: Records) -> None:
 
 
 def test_cancellation_ends_the_predecessors_clients_polling(theirs: Records) -> None:
-    assert theirs.store.request_cancel("task-1") == "cancelled"
+    assert theirs.submitted.request_cancel("task-1") == "cancelled"
     record = theirs.get()
     assert record["taskStatus"] == "finished"
     assert json.loads(record["processRes"]) == {"cnt": 0, "images": [], "error": "cancelled"}
@@ -1020,7 +1026,7 @@ def test_record_that_the_predecessor_finished_is_a_duplicate(make: MakeRecords) 
     records.put(taskId="task-1", requestData=PREDECESSOR_REQUEST, taskStatus="finished", processRes="{}")
     before = records.get()
     assert records.refused(their_task()) is Refusal.DUPLICATE
-    assert records.store.request_cancel("task-1") == "completed"
+    assert records.submitted.request_cancel("task-1") == "completed"
     assert records.get() == before
 
 
@@ -1085,7 +1091,7 @@ def end_of(records: Records, end: str, task: Task, **message: Any) -> Claim:
         case "failed":
             records.store.fail(claim, task, FAILURE)
         case _:
-            records.store.request_cancel(task.task_id)
+            records.submitted.request_cancel(task.task_id)
             records.store.cancelled(claim, task)
     return claim
 
@@ -1198,9 +1204,9 @@ def test_whoever_held_the_run_before_is_fenced_off(records: Records) -> None:
 
 
 def test_a_task_cancelled_before_any_claim_can_be_asked_for_again(records: Records) -> None:
-    records.store.create(eks_task(), job_type="txt2img")
+    records.submitted.create(eks_task(), job_type="txt2img")
     assert records.get()["format"] == "eks-v1alpha2"
-    assert records.store.request_cancel("task-1") == "cancelled"
+    assert records.submitted.request_cancel("task-1") == "cancelled"
     assert records.refused(eks_task(), sns_id="sns-1", age_s=5.0) is Refusal.DUPLICATE, "it was sent before that"
     records.clock.advance(60)
     # Its end was told as that of run 1, and what is told of the next must not lie in its place.
@@ -1223,8 +1229,8 @@ def test_a_cancelled_job_has_an_error_for_clients_that_know_no_cancellation(reco
     if is_held:
         records.store.cancelled(records.claimed(job_task()), job_task())
     else:
-        records.store.create(job_task(), job_type=job_task().job_type)
-        assert records.store.request_cancel("task-1") == "cancelled"
+        records.submitted.create(job_task(), job_type=job_task().job_type)
+        assert records.submitted.request_cancel("task-1") == "cancelled"
     assert (records.get()["status"], records.get()["error_message"]) == ("cancelled", "cancelled")
 
 
@@ -1249,7 +1255,9 @@ def test_table_with_another_key_or_none_at_all_is_said_to_be_wrong(cloud: Cloud)
 
 
 @pytest.fixture(params=["down", "denied"])
-def broken(request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[tuple[DynamoTaskStore, type[Unavailable]]]:
+def broken(
+    request: pytest.FixtureRequest, clock: FakeClock
+) -> Iterator[tuple[DynamoTaskStore, SubmittedTasks, type[Unavailable]]]:
     with denying() as denied:
         url, error = (NOWHERE, Unavailable) if request.param == "down" else (denied, AccessDenied)
         with one_attempt_client("dynamodb", url) as client:
@@ -1264,13 +1272,14 @@ def broken(request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[tuple[D
                 max_runs=3,
                 record_ttl_days=90,
             )
-            yield store, error
+            submitted = SubmittedTasks(client, "records", key_name="task_id", clock=clock, record_ttl_days=90)
+            yield store, submitted, error
 
 
 def test_every_call_says_that_the_store_does_not_answer(
-    broken: tuple[DynamoTaskStore, type[Unavailable]], clock: FakeClock
+    broken: tuple[DynamoTaskStore, SubmittedTasks, type[Unavailable]], clock: FakeClock
 ) -> None:
-    store, error = broken
+    store, submitted, error = broken
     task, claim = own_task(), Claim(task_id="task-1", owner="nonce-1", attempt=1, run_no=1, runs=1)
     message = Message(
         queue=0, message_id="m", receipt="r", body="", sent_at_s=clock.now(), receive_count=1, received_s=0.0
@@ -1284,8 +1293,9 @@ def test_every_call_says_that_the_store_does_not_answer(
         lambda: store.fail(claim, task, FAILURE),
         lambda: store.cancelled(claim, task),
         lambda: store.close_unclaimed("task-1", {"attempt": 1}, "failed", FAILURE),
-        lambda: store.create(task, job_type="txt2img"),
-        lambda: store.request_cancel("task-1"),
+        lambda: submitted.read(["task-1"]),
+        lambda: submitted.create(task, job_type="txt2img"),
+        lambda: submitted.request_cancel("task-1"),
     ]
     for call in calls:
         with pytest.raises(Unavailable) as caught:
@@ -1317,8 +1327,8 @@ def test_an_announcement_is_noted_once(records: Records) -> None:
 
 
 def test_the_announcement_of_an_end_that_nobody_claimed_is_noted(records: Records) -> None:
-    records.store.create(own_task(), job_type="txt2img")
-    records.store.request_cancel("task-1")
+    records.submitted.create(own_task(), job_type="txt2img")
+    records.submitted.request_cancel("task-1")
     records.store.announced("task-1", attempt=None)
     assert records.get()["announced_at"] == int(records.clock.now())
 

@@ -16,12 +16,11 @@ from PIL import Image
 from waiting import until
 
 from scheduler.domain.clock import SystemClock
-from scheduler.domain.keys import address
 from scheduler.local.comfy.process import ComfyProcess
 from scheduler.local.standin import painter
 from scheduler.local.standin.process import StandinProcess
 from scheduler.stores.expressions import decode
-from scheduler.stores.tasks import DynamoTaskStore
+from scheduler.stores.submitted_tasks import SubmittedTasks
 from scheduler.submission import submit
 
 Engines = Callable[..., StandinProcess]
@@ -160,14 +159,10 @@ class World:
         self.wishes[task_id] = Wish(prompt=prompt, seed=seed)
         return task_id
 
-    def store(self) -> DynamoTaskStore:
+    def store(self) -> SubmittedTasks:
         """Return the table as the scheduler's own tools see it."""
         dynamodb = self.cloud.clients.dynamodb
-        return DynamoTaskStore(
-            dynamodb, dynamodb, self.table, key_name="task_id", clock=SystemClock(),
-            address=lambda key: address(key, bucket=self.bucket, cloudfront_domain=""),
-            worker="test", max_runs=3, record_ttl_days=90,
-        )  # fmt: skip
+        return SubmittedTasks(dynamodb, self.table, key_name="task_id", clock=SystemClock(), record_ttl_days=90)
 
     # looking
 

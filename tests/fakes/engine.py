@@ -67,6 +67,7 @@ class FakeEngine:
         self.task_types = task_types
         self.preview_now: Preview | None = Preview(b"preview", "image/jpeg")
         self.render_s = render_s
+        self.waits_s = 0.0
         self.is_up = True
         self.faults = Faults()
         self.fail_next = self.faults.fail_next
@@ -181,6 +182,9 @@ class FakeEngine:
             if self._interrupted is run:
                 raise Interrupted
         self._clock.advance(self.render_s)
+
+    def waited_s(self) -> float:
+        return self.waits_s
 
     def interrupt(self, run: PreparedRun) -> bool:
         with self._changed:

@@ -1,4 +1,6 @@
-"""A Spot Fleet as EC2's client shows it: slow to change, quick to replace, and blind in what it kills under `default`."""
+"""A Spot Fleet as EC2's client shows it: slow to change, quick to replace,
+and blind in what it kills under `default`.
+"""
 
 # ruff: noqa: N803 - the arguments are named as boto3 names them
 

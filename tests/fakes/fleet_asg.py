@@ -1,4 +1,6 @@
-"""An Auto Scaling group as its client shows it: it chooses whom it ends unless they are protected, and holds its bounds."""
+"""An Auto Scaling group as its client shows it: it chooses whom it ends unless they are
+protected, and holds its bounds.
+"""
 
 # ruff: noqa: N803 - the arguments are named as boto3 names them
 

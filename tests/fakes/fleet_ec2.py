@@ -1,7 +1,7 @@
 """EC2's instances as its client shows them, on a clock that only tests move. What real ones do late, these do on time.
 
-Nothing happens by itself: each call first brings the world up to the clock's now, in the order of time. All chance comes
-from the `random.Random` that is passed in, so that a run can be repeated.
+Nothing happens by itself: each call first brings the world up to the clock's now, in the order of time. All chance
+comes from the `random.Random` that is passed in, so that a run can be repeated.
 """
 
 # ruff: noqa: N803 - the arguments are named as boto3 names them

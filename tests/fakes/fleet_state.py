@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,23 @@ from scheduler.autoscale.state_records import WORKER_NEEDS
 from scheduler.domain.errors import Unavailable
 
 FIELDS = tuple(Worker.__dataclass_fields__)
+
+
+def applied(change: Change, record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the record after a write, or None where the condition refuses it.
+
+    As DynamoDB does it: without a condition on what there is, an absent record is created.
+    """
+    if change.expects_none and record is not None:
+        return None
+    before = dict(record or {})
+    if any(before.get(name) != value for name, value in change.requires.items()):
+        return None
+    if any(before.get(name) in values for name, values in change.forbids.items()):
+        return None
+    added = {name: before.get(name, 0) + more for name, more in change.adds.items()}
+    after = before | dict(change.sets) | added
+    return {name: value for name, value in after.items() if name not in change.drops}
 
 
 class FakeFleetState:
@@ -36,7 +53,7 @@ class FakeFleetState:
     def change(self, change: Change) -> Written:
         with self._open():
             before = self.records.get(change.instance_id)
-            after = change.applied(before)
+            after = applied(change, before)
             if after is not None:
                 self.records[change.instance_id] = after
             record = before if after is None else after

@@ -1,4 +1,6 @@
-"""Announcements over a real topic, bucket and table of two emulators: what a subscribed queue gets, and what lies in S3."""
+"""Announcements over a real topic, bucket and table of two emulators:
+what a subscribed queue gets, and what lies in S3.
+"""
 
 from __future__ import annotations
 

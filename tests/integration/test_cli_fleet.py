@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 from aws_servers import Cloud
 from botocore.client import BaseClient
 from click.testing import CliRunner, Result
@@ -31,6 +33,7 @@ from scheduler.aws.addresses import Account
 from scheduler.aws.make_state_table import make_state_table
 from scheduler.aws.making import Making
 from scheduler.aws.operator_clients import build as operator_clients
+from scheduler.cli import fleet as fleet_commands
 from scheduler.cli.autoscale import keep_leading
 from scheduler.cli.root import cli
 from scheduler.config import load
@@ -328,6 +331,39 @@ def test_an_edit_is_judged_within_a_tick_though_another_leads(fleet):
     os.utime(fleet.config, (time.time() + 60, time.time() + 60))
     assert fleet.told("autoscale", "--once")["leads"] is False
     assert fleet.state.published().values["max_capacity"] == "2", "a newer file is published whoever leads"
+
+
+def test_no_log_line_of_a_command_shows_a_secret(fleet, monkeypatch):
+    secret = base64.b64encode(b"what webhooks are signed with by us").decode()
+    with fleet.config.open("a") as config:
+        config.write(f"[notify]\nwebhook_secret = {secret}\n")
+
+    def open_fleet(*_: object, **__: object) -> None:
+        structlog.get_logger().warning("said", text=f"signed with {secret}")
+        raise Unavailable("no more is needed")
+
+    monkeypatch.setattr(fleet_commands, "open_fleet", open_fleet)
+    done = fleet.run("fleet", "show", code=1)
+    assert "signed with ***" in done.stderr
+    assert secret not in done.output
+
+
+def test_a_task_that_is_submitted_brings_a_fleet_of_none_its_first_worker(fleet):
+    done = fleet.run("task", "submit", "--prompt", "a fox", "--id", "fox")
+    assert done.stdout == "fox\n"
+    assert "warning" not in done.stderr
+    assert fleet.told("fleet", "show")["target"] == 1
+
+
+@pytest.mark.parametrize("how", [[], ["--json"]], ids=["for people", "as JSON"])
+def test_a_fleet_that_cannot_be_looked_at_costs_a_submitted_task_no_more_than_a_warning(fleet, how):
+    text = fleet.config.read_text()
+    fleet.config.write_text(text.replace("[autoscaling]", "[autoscaling]\nstate_table = of-nobody"))
+    done = fleet.run("task", "submit", "--prompt", "a fox", "--id", "fox", *how)
+    warned = json.loads(done.stdout)["warnings"][0] if how else done.stderr
+    assert "the fleet could not be looked at" in warned
+    messages = fleet.cloud.clients.sqs.receive_message(QueueUrl=fleet.queue.url)["Messages"]
+    assert [json.loads(message["Body"])["task_id"] for message in messages] == ["fox"]
 
 
 def test_without_a_fleet_it_says_so(fleet):

@@ -65,9 +65,9 @@ def test_what_is_written_is_a_trace_of_what_was_done(place: Place) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("3 tasks of 3 records; ")
     assert read_trace(file) == [
-        Arrival(0.0, 1.5, 'sd, "turbo".safetensors', 0, 2),
-        Arrival(60.0, 1.501, "", 30, 1),
-        Arrival(120.0, 1.502, "", 0, 0),
+        Arrival(0.0, 1.5, 'sd, "turbo".safetensors'),
+        Arrival(60.0, 1.501),
+        Arrival(120.0, 1.502),
     ]
     simulated = CliRunner().invoke(cli, ["simulate", "--trace", str(file), "--policy", "backlog", "--json"])
     assert json.loads(simulated.stdout)["demand"]["tasks"] == 3

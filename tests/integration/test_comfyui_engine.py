@@ -17,6 +17,7 @@ from scheduler.domain.errors import (
     BadResult,
     Counts,
     DeadlineExceeded,
+    EngineBusy,
     EngineDown,
     EngineHung,
     EngineLost,
@@ -486,13 +487,13 @@ def test_an_interrupt_of_a_waiting_run_leaves_its_neighbour_alone(is_targeted):
         assert "ours" not in process.stats()["renders"]
 
 
-def test_an_interrupt_by_somebody_else_costs_the_task_nothing(engine, comfy):
+def test_an_interrupt_by_somebody_else_is_a_try(engine, comfy):
     rendering = Rendering(engine, sampled(steps=10000))
     rendering.at_step()
     comfy.post("/interrupt")
     outcome = rendering.outcome()
     assert type(outcome) is Transient
-    assert outcome.counts is Counts.NOTHING
+    assert outcome.counts is Counts.TRY
 
 
 def test_a_deadline_and_the_run_after_it(engine, comfy):
@@ -507,7 +508,7 @@ def test_the_deadline_starts_when_the_run_does(engine, comfy):
     comfy.send(sampled("before us", steps=60))
     assert render(engine, sampled("quick", steps=2), deadline_s=5).images
     neighbour = comfy.send(sampled("neighbour", steps=10000))
-    with pytest.raises(EngineHung, match="other work") as caught:
+    with pytest.raises(EngineBusy, match="other work") as caught:
         render(engine, sampled("never began"), deadline_s=0.3)
     assert caught.value.counts is Counts.NOTHING
     assert (comfy.running(), comfy.pending()) == ([neighbour], [])

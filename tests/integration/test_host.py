@@ -21,7 +21,10 @@ from scheduler.domain.errors import ConfigError, Unavailable
 from scheduler.domain.pace import Pace
 from scheduler.domain.task import Message, Task, TaskType
 from scheduler.held import Held, HeldTasks
-from scheduler.host import UNHEALTHY_S, Host, Leaving, OneDaemon, forever
+from scheduler.host.departure import Leaving
+from scheduler.host.fitness import UNHEALTHY_S
+from scheduler.host.host import Host, forever
+from scheduler.host.one_daemon import OneDaemon
 from scheduler.intake import Intake
 from scheduler.local.metadata import LocalMetadata
 from scheduler.loops.lane import Lane
@@ -241,13 +244,13 @@ def test_a_rebalance_recommendation_makes_it_the_first_to_go(place):
 
 def test_a_second_daemon_on_the_instance_is_refused_and_told_why(place):
     place.host.enter()
-    script = f"from scheduler.host import OneDaemon; OneDaemon({place.instance.instance_id!r})"
+    script = f"from scheduler.host.one_daemon import OneDaemon; OneDaemon({place.instance.instance_id!r})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "another daemon runs on" in done.stderr
 
 
 def test_the_lock_goes_with_its_process():
-    script = "from scheduler.host import OneDaemon; OneDaemon('i-short-lived')"
+    script = "from scheduler.host.one_daemon import OneDaemon; OneDaemon('i-short-lived')"
     for _ in range(2):
         assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
     OneDaemon("i-short-lived").close()

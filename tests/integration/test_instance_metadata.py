@@ -33,7 +33,9 @@ def answer(body: bytes = b"", status: bytes = b"200 OK", *, promised: int | None
 
 
 class Rubbish:
-    """A server that answers each GET with the next of `answers` (raw bytes, the last for ever), each PUT with `token`."""
+    """A server that answers each GET with the next of `answers` (raw bytes,
+    the last for ever), each PUT with `token`.
+    """
 
     def __init__(self, *answers: bytes, token: bytes | None = None) -> None:
         self.answers = list(answers)

@@ -15,8 +15,8 @@ from scheduler.domain.errors import (
     BadResult,
     Counts,
     DeadlineExceeded,
+    EngineBusy,
     EngineDown,
-    EngineHung,
     EngineLost,
     Fatal,
     Interrupted,
@@ -221,7 +221,7 @@ def test_a_deadline_ends_the_run_and_what_waits_behind_it_begins_later(api):
     api.standin.fault("hang")
     hung = Background(engine_at(api.standin.base_url), prepared(engine, api))
     until(lambda: api.ask("GET", f"/api/v1/jobs/{hung.begun()}").json()["status"] == "processing")
-    with pytest.raises(EngineHung) as caught:
+    with pytest.raises(EngineBusy) as caught:
         generate(engine, api, deadline_s=20.0)
     assert caught.value.counts is Counts.NOTHING
     with pytest.raises(DeadlineExceeded, match="20 s"):

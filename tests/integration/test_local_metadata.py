@@ -93,9 +93,6 @@ def test_instances_are_strangers_to_each_other(local, instance):
     assert read(other, "spot/instance-action")[0] == 404
     assert read(other, "placement/region") == (200, "eu-west-1")
     assert read(other, "instance-life-cycle") == (200, "on-demand")
-    local.remove("i-1")
-    assert ask(instance, "PUT", "api/token", **{TTL: "60"})[0] == 404
-    assert read(other, "instance-id") == (200, "i-2")
 
 
 def test_cancelled_maintenance_stays_in_the_list_as_aws_keeps_it(instance):

@@ -233,7 +233,9 @@ def test_a_second_supervisord_in_the_same_clone_is_refused(clone):
 
 
 def stays(clone, state: str) -> bool:
-    """Whether it is in that state for good: each question turns supervisord's loop once, where it would start it again."""
+    """Whether it is in that state for good: each question turns supervisord's loop once,
+    where it would start it again.
+    """
     clone.reach("api-scheduler", state)
     return {clone.info("api-scheduler")["statename"] for _ in range(5)} == {state}
 

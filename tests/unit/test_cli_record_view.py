@@ -1,4 +1,6 @@
-"""A record as a person reads it: status first, dates with their zone, durations, nothing that could steer a terminal."""
+"""A record as a person reads it: status first, dates with their zone, durations,
+nothing that could steer a terminal.
+"""
 
 from __future__ import annotations
 

@@ -8,19 +8,25 @@ import json
 
 import click
 import pytest
-from fakes import FakeClock, FakeEngine, FakeInputs
+from fakes import FakeInputs
 from PIL import Image
 
+from scheduler import config
 from scheduler.cli.task_check import KNOWN, check
 from scheduler.cli.task_request import build_message, read_message
+from scheduler.config_syntax import ENGINE_KINDS, EngineLine
 from scheduler.domain.errors import Rejected
-from scheduler.domain.routing import Routes
 from scheduler.domain.task import Task, TaskType
 from scheduler.engines import sdwebui_payload
+from scheduler.stores.inputs import JudgedInputs
 from scheduler.submission import MAX_MESSAGE_BYTES
+from scheduler.wire.recognise import recognise
 
 MAX_PIXELS = 1 << 20
-ROUTES = Routes([FakeEngine(FakeClock(), runtimes=frozenset({"sdwebui", "legacy"}))])
+WEBUI, COMFY, JOBS = (EngineLine(kind, ("http://127.0.0.1:1",)) for kind in ENGINE_KINDS)
+SERVED = {"sdwebui": WEBUI, "legacy": WEBUI}
+ALL = SERVED | {"comfy": COMFY, "jobs": JOBS}
+INSIDE = "http://169.254.169.254/latest/meta-data/"
 
 
 def task(kind: str = "txt2img", runtime: str | None = None, **payload) -> Task:
@@ -35,7 +41,7 @@ def test_a_sound_task_is_passed_without_a_word():
     assert (
         check(
             task(prompt="x", steps=20, width=512, height=512, seed=1),
-            routes=ROUTES,
+            served=SERVED,
             inputs=FakeInputs(),
             max_pixels=MAX_PIXELS,
         )
@@ -48,19 +54,19 @@ def test_a_sound_task_is_passed_without_a_word():
     [("stepz", "steps"), ("Sampler_Name", "sampler_name"), ("widht", "width"), ("cfgscale", "cfg_scale")],
 )
 def test_a_field_that_the_engine_would_pass_over_is_told_with_the_nearest(name, nearest):
-    (warning,) = check(task(prompt="x", **{name: 1}), routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
+    (warning,) = check(task(prompt="x", **{name: 1}), served=SERVED, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
     assert name in warning
     assert warning.endswith(f"did you mean {nearest}?")
 
 
 def test_a_field_like_no_other_is_told_without_a_guess():
-    (warning,) = check(task(**{"quux" * 100: 1}), routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
+    (warning,) = check(task(**{"quux" * 100: 1}), served=SERVED, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
     assert "did you mean" not in warning
     assert len(warning) < 200
 
 
 def test_a_field_of_another_kind_of_task_is_not_known():
-    assert len(check(task(prompt="x", mask_blur=4), routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)) == 1
+    assert len(check(task(prompt="x", mask_blur=4), served=SERVED, inputs=FakeInputs(), max_pixels=MAX_PIXELS)) == 1
 
 
 def test_every_field_that_the_worker_checks_is_a_known_one():
@@ -81,12 +87,12 @@ def test_every_field_that_the_worker_checks_is_a_known_one():
 )
 def test_what_a_worker_would_refuse_is_refused(payload, field):
     with pytest.raises(Rejected) as caught:
-        check(task(**payload), routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
+        check(task(**payload), served=SERVED, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
     assert caught.value.field == field
 
 
 def test_what_a_worker_would_note_is_noted():
-    (warning,) = check(task(width=500, height=512), routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
+    (warning,) = check(task(width=500, height=512), served=SERVED, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
     assert "500" in warning
 
 
@@ -94,7 +100,7 @@ def test_what_a_worker_would_note_is_noted():
     ("asked", "named"), [(task("pipeline", anything=1), "pipeline"), (task(runtime="comfyui", steps=0), "'comfyui'")]
 )
 def test_what_nobody_here_runs_is_warned_about_and_not_judged(asked, named):
-    (warning,) = check(asked, routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
+    (warning,) = check(asked, served=SERVED, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
     assert named in warning
     assert "sdwebui" in warning
 
@@ -102,7 +108,58 @@ def test_what_nobody_here_runs_is_warned_about_and_not_judged(asked, named):
 @pytest.mark.parametrize("runtime", ["sdwebui", "legacy"])
 def test_a_served_runtime_is_checked_like_none(runtime):
     with pytest.raises(Rejected):
-        check(task(runtime=runtime, steps=0), routes=ROUTES, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
+        check(task(runtime=runtime, steps=0), served=SERVED, inputs=FakeInputs(), max_pixels=MAX_PIXELS)
+
+
+def judged(message: dict[str, object], tmp_path) -> list[str]:
+    file = tmp_path / "conf.ini"
+    file.write_text("[aws]\naws_region = us-east-1\nsqs_queue_url = q\ndynamodb_table = ttt\ns3_bucket = pictures\n")
+    found = recognise(json.dumps({"task_id": "t", **message}))
+    assert isinstance(found, Task)
+    return check(found, served=ALL, inputs=JudgedInputs(config.load(file, {})), max_pixels=MAX_PIXELS)
+
+
+def pipeline(class_type: str, **fields: object) -> dict[str, object]:
+    return {"task_type": "pipeline", "payload": {"prompt": {"1": {"class_type": class_type, "inputs": fields}}}}
+
+
+def job(image_url: str) -> dict[str, object]:
+    return {"api_path": "/api/v1/camera-angle/jobs", "request_body": {"image_url": image_url, "prompt": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"task_type": "img2img", "payload": {"init_images": [INSIDE]}}, "payload.init_images.0"),
+        ({"task_type": "pipeline", "payload": {"prompt": "no graph"}}, "payload.prompt"),
+        (pipeline("LoadImage", image=INSIDE), "payload.prompt.1.inputs.image"),
+        (pipeline("LoadImage", image="data:image/png;base64,bm9uZQ=="), "payload.prompt.1.inputs.image"),
+        (pipeline("EmptyLatentImage", width=4096, height=4096), "payload.prompt.1.inputs.width"),
+        (job(INSIDE), "request_body.image_url"),
+        (job("s3://of-others/a.png"), "request_body.image_url"),
+        ({"task_type": "pipeline", "runtime": "legacy", "payload": {"prompt": {}}}, "runtime"),
+        ({"task_type": "txt2img", "runtime": "comfy", "payload": {}}, "runtime"),
+        ({"task_type": "txt2img", "runtime": "jobs", "payload": {}}, "runtime"),
+    ],
+)
+def test_every_kind_of_task_is_judged_as_its_worker_would(tmp_path, message, field):
+    with pytest.raises(Rejected) as caught:
+        judged(message, tmp_path)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"task_type": "img2img", "payload": {"init_images": ["s3://pictures/a.png"]}},
+        pipeline("LoadImage", image="s3://pictures/a.png"),
+        pipeline("LoadImage", image="uploaded-before.png"),
+        pipeline("SomebodysOwnClass", image=INSIDE),
+        job("s3://pictures/a.png"),
+    ],
+)
+def test_what_a_worker_would_take_is_taken(tmp_path, message):
+    assert judged(message, tmp_path) == []
 
 
 # messages out of options

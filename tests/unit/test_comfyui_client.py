@@ -7,7 +7,7 @@ import responses
 from comfy_client import sampled
 from fakes import FakeClock
 
-from scheduler.domain.errors import EngineDown, EngineHung, EngineLost, Interrupted
+from scheduler.domain.errors import EngineBusy, EngineDown, EngineLost, Interrupted
 from scheduler.engine_http import NobodyListens, NoSuchRoute
 from scheduler.engines.comfyui_client import ComfyClient, Queue
 from scheduler.engines.comfyui_events import Track
@@ -143,7 +143,7 @@ def awaited(clock, engine, socket, *, deadline_s=60.0, is_interrupted=lambda: Fa
         (["running", NobodyListens("refused")], EngineLost),
         (["running"], Overdue),
         ([EngineDown("silent")], Overdue),
-        (["waiting"], EngineHung),
+        (["waiting"], EngineBusy),
     ],
 )
 @pytest.mark.parametrize("is_open", [True, False])
@@ -154,7 +154,7 @@ def test_only_queue_and_history_say_how_it_ended(clock: FakeClock, script, expec
     else:
         with pytest.raises(expected):
             awaited(clock, engine, socket)
-    assert engine.dropped == (["p"] if expected is EngineHung else [])
+    assert engine.dropped == (["p"] if expected is EngineBusy else [])
 
 
 def test_an_event_of_the_end_is_believed_only_when_the_history_says_so(clock: FakeClock):

@@ -147,9 +147,9 @@ def test_every_row_is_reached():
     assert all(any(message.startswith(case.says) for message in said) for case in RUN_CASES)
 
 
-def test_an_interrupt_that_we_did_not_ask_for_costs_nothing():
+def test_an_interrupt_that_we_did_not_ask_for_is_a_try_for_a_graph_may_have_a_node_that_does_so():
     error = failed([["execution_interrupted", {"node_id": "3"}]], at=AT)
-    assert (type(error), error.counts) == (Transient, Counts.NOTHING)
+    assert (type(error), error.counts) == (Transient, Counts.TRY)
 
 
 def test_a_prompt_that_is_taken_in_part_is_refused_in_the_engines_words():

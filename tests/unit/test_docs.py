@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 CODE = sorted((ROOT / "scheduler").rglob("*.py"))
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
 OPERATIONS, CONTRIBUTING = ROOT / "docs/operations.md", ROOT / "CONTRIBUTING.md"
+ARCHITECTURE = ROOT / "docs/architecture.md"
 DOCUMENTS = [
     README,
     CHINESE,
@@ -213,6 +214,29 @@ def test_every_attribute_of_a_record_is_documented():
     assert written > {"status", "owner", "attempt", "lease_until"}
     told = {name for row in rows(OPERATIONS, "Records") for name in quoted(row[0])}
     assert written <= told
+
+
+# the architecture
+
+
+def test_every_group_of_threads_is_a_row_and_every_row_is_one():
+    started = set()
+    for call in calls():
+        match call.func:
+            case ast.Attribute(attr="start", value=ast.Name(id="threads") | ast.Attribute(attr="threads" | "_threads")):
+                [group, _] = call.args
+                assert isinstance(group, ast.Constant), "the name of a group of threads is fixed"
+                started.add(group.value)
+    assert started > {"receive", "engine", "keep"}
+    rows_of = rows(ARCHITECTURE, "Threads, and what ends the process")
+    assert {name for row in rows_of for name in quoted(row[0])} == started | {"health"}
+
+
+def test_every_module_in_the_life_of_a_task_is_there():
+    named = [name for row in rows(ARCHITECTURE, "Life of a task") for name in quoted(row[1])]
+    assert "loops/receive.py" in named
+    for name in named:
+        assert (ROOT / "scheduler" / name).exists(), name
 
 
 # links, and the two languages

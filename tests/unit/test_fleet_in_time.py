@@ -1,4 +1,6 @@
-"""The fleet's leader, members and plan together, in virtual time: growing, shrinking, changing hands, losing members."""
+"""The fleet's leader, members and plan together, in virtual time: growing, shrinking,
+changing hands, losing members.
+"""
 
 from __future__ import annotations
 

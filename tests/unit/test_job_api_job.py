@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from scheduler.domain.errors import BadResult, Counts, DeadlineExceeded, EngineHung, EngineLost
+from scheduler.domain.errors import BadResult, Counts, DeadlineExceeded, EngineBusy, EngineHung, EngineLost
 from scheduler.engines.job_api_job import (
     FIRST_PAUSE_S,
     JITTER,
@@ -141,7 +141,7 @@ def test_a_job_that_never_begins_costs_its_task_nothing():
     it = following("pending")
     it.heard(read_job(answer("pending")), 1099.0)
     error = it.overdue(1100.0)
-    assert isinstance(error, EngineHung)
+    assert isinstance(error, EngineBusy)
     assert error.counts is Counts.NOTHING
 
 

@@ -1,4 +1,6 @@
-"""How the source is laid out: names that `python scheduler/main.py` can live with, and a word at the top of everything."""
+"""How the source is laid out: names that `python scheduler/main.py` can live with,
+and a word at the top of everything.
+"""
 
 from __future__ import annotations
 

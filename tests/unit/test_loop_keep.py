@@ -243,6 +243,21 @@ def test_a_cancellation_interrupts_the_run_within_one_renewal(worker, clock):
     assert worker.images.puts == []
 
 
+def test_an_engine_that_is_slow_to_hear_of_an_interrupt_keeps_no_claim_from_being_renewed(worker, clock):
+    seen: list[object] = []
+
+    def cancel() -> None:
+        worker.tasks.request_cancel("t1")
+        worker.claims.cycle(due_after_s=0.0)
+        seen.append(worker.one().is_cancelled)
+
+    worker.engine.interrupt = lambda _run: pytest.fail("the keeper itself asks no engine")
+    worker.engine.meanwhile = cancel
+    worker.claimed()
+    worker.render.cycle()
+    assert seen == [True]
+
+
 def test_only_the_run_of_the_cancelled_task_is_interrupted(worker):
     held = worker.claimed("running")
     other = worker.take("other")

@@ -9,7 +9,7 @@ from scheduler.domain.errors import EngineDown, EngineLost, Rejected
 from scheduler.domain.pace import MOST_AHEAD, MOST_IN_LINE
 from scheduler.held import State
 from scheduler.loops.lane import SLOW_S
-from scheduler.loops.prepare import MAX_UNSTARTED_S, ByteBudget
+from scheduler.loops.prepare import MAX_UNSTARTED_S
 
 
 @pytest.fixture
@@ -266,16 +266,3 @@ def test_a_stop_while_it_waits_for_memory_gives_it_back_unspent(clock):
     worker.prepare()
     assert (worker.status("second"), worker.tasks.record("second")["runs"]) == ("pending", 0)
     assert worker.queue.delays == [("message-0-2", 0.0)]
-
-
-def test_a_task_larger_than_all_memory_goes_alone(worker):
-    budget = ByteBudget(100)
-    held = worker.take()
-    assert budget.reserve(1000, 0.0)
-    assert not budget.reserve(1, 0.0)
-    held.reserved_bytes = 1000
-    budget.release(held)
-    assert held.reserved_bytes == 0
-    assert budget.reserve(100, 0.0)
-    budget.release(held)  # a second release gives nothing back
-    assert not budget.reserve(1, 0.0)

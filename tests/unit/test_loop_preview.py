@@ -10,8 +10,8 @@ from PIL import Image
 from worker_in_memory import Worker
 
 from scheduler.domain.ports import Preview
-from scheduler.loops.keep import ProgressLoop
 from scheduler.loops.preview import MAX_SIDE
+from scheduler.loops.progress import ProgressLoop
 
 KEY = "tasks/t1/preview.jpg"
 

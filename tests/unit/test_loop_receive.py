@@ -9,7 +9,7 @@ from worker_in_memory import Worker
 
 from scheduler.domain.errors import AccessDenied, Unavailable
 from scheduler.domain.pace import WINDOW_TASKS
-from scheduler.loops.receive import LOWER_SHARE
+from scheduler.domain.turns import LOWER_SHARE
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from worker_in_memory import DEADLINE_S, LEASE_S, Worker
 from scheduler.domain.errors import (
     BadResult,
     DeadlineExceeded,
+    EngineBusy,
     EngineDown,
     EngineHung,
     EngineLost,
@@ -151,6 +152,25 @@ def test_a_down_engine_is_probed_at_growing_intervals(worker, clock):
     worker.stop.waits.clear()
     worker.render.cycle()
     assert worker.stop.waits == [0.5]
+
+
+def test_what_a_task_waits_in_the_engine_behind_others_is_no_render(worker, clock):
+    worker.engine.waits_s = 0.75
+    worker.claimed()
+    worker.renders_until_settled()
+    worker.store()
+    assert worker.tasks.record("t1")["generate_ms"] == 250
+    assert worker.lane.pace.mean_s == 0.25
+    assert worker.held.tally.busy_s == 0.25
+
+
+def test_an_engine_that_is_busy_with_others_is_not_restarted(worker):
+    worker.engine.fail_next(1, EngineBusy("the engine was at other work"), on="generate")
+    worker.claimed()
+    worker.renders_until_settled()
+    worker.store()
+    assert (worker.engine.restarts, worker.lane.is_healthy) == (0, True)
+    assert (worker.status(), worker.tasks.record("t1")["runs"]) == ("pending", 0)
 
 
 def test_an_engine_that_is_up_and_takes_nothing_is_asked_less_and_less_often(worker, clock):

@@ -36,7 +36,7 @@ def steady(*, per_tick, ticks, workers, start_tick=0, received=0, **other):
     busy = min(workers, round(per_tick * 20 / 15))
     for n in range(start_tick, start_tick + ticks):
         received += per_tick
-        yield seen(15.0 * n, workers, received_total=received, finished_total=received - busy, running=busy, **other)
+        yield seen(15.0 * n, workers, received_total=received, running=busy, **other)
 
 
 def test_nothing_at_all_wants_nothing():
@@ -92,7 +92,7 @@ def test_a_steady_flow_does_not_flap():
 def test_nothing_is_given_back_sooner_than_a_boot_takes():
     policy = Backlog(late_worth_s=PRICELESS_S)
     _, state = follow(policy, [seen(visible=60)])
-    idle = [seen(15.0 * n, 20, received_total=60, finished_total=60) for n in range(1, 60)]
+    idle = [seen(15.0 * n, 20, received_total=60) for n in range(1, 60)]
     wanted, _ = follow(policy, idle, state)
     assert wanted[: int(BOOT_S / 15) - 1] == [20] * (int(BOOT_S / 15) - 1)
     assert wanted[-1] < 20
@@ -105,7 +105,7 @@ def test_the_first_worker_is_kept_as_long_as_those_are_worth_who_would_meet_none
     keep_s = BOOT_S + worth_s * 2
     policy = Backlog(late_worth_s=worth_s)
     _, state = follow(policy, [seen(), seen(15.0, visible=1)])
-    idle = [seen(15.0 * n, 1, received_total=1, finished_total=1) for n in range(2, int(keep_s / 15) + 30)]
+    idle = [seen(15.0 * n, 1, received_total=1) for n in range(2, int(keep_s / 15) + 30)]
     wanted, _ = follow(policy, idle, state)
     kept = sum(wanted) * 15.0
     assert keep_s - 60 <= kept <= keep_s + 90

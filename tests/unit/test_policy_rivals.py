@@ -5,7 +5,6 @@ import json
 import pytest
 
 from scheduler.autoscale.snapshot import Snapshot
-from scheduler.simulate.model import Manner, Terms
 from scheduler.simulate.rivals import Buildkite, Keda, Static, TargetTracking, rivals
 
 
@@ -77,10 +76,3 @@ def test_buildkite_never_gives_back_by_itself():
 def test_who_ends_busy_workers_is_said():
     ends = {name for name, rival in rivals().items() if rival.habits.ends_busy}
     assert ends == {"target-tracking", "keda-5", "keda-1"}
-
-
-def test_habits_become_the_terms_of_the_world_they_work_in():
-    tracking, buildkite = rivals()["target-tracking"].habits, rivals()["buildkite"].habits
-    world = Terms(max_capacity=7)
-    assert tracking.applied_to(world) == Terms(max_capacity=7, manner=Manner.BLIND, cloudwatch_s=60.0)
-    assert buildkite.applied_to(world) == Terms(max_capacity=7, idle_exit_s=600.0)

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.autoscale.policies.backlog import Backlog
-from scheduler.autoscale.policies.choice import NAMES, policy
+from scheduler.autoscale.policies.backlog import LATE_WORTH_S, Backlog
+from scheduler.autoscale.policies.choice import policy
 from scheduler.autoscale.policies.idle_stop import IdleStop
 from scheduler.autoscale.policies.step import Step
 from scheduler.autoscale.policies.threshold import Threshold
 from scheduler.autoscale.snapshot import Snapshot
+from scheduler.config_sections import POLICIES, PRESETS, Autoscaling
 
 
 def seen(at_s=1000.0, target=2, **other):
@@ -116,37 +117,40 @@ def test_idle_stop_wants_one_however_much_waits():
     assert IdleStop().decide(seen(target=0, visible=500), {}).capacity == 1
 
 
+def of(name, **keys):
+    return policy(Autoscaling.model_validate({"policy": name, **keys}))
+
+
 def test_choice_gives_each_policy_its_own_settings():
-    assert policy("threshold", scale_out_threshold=7, scale_in_step=2, steps=((1, 1),)) == Threshold(
+    assert of("threshold", scale_out_threshold=7, scale_in_step=2, steps="1:1") == Threshold(
         scale_out_threshold=7, scale_in_step=2
     )
-    assert policy("step", steps=((3, 4),), cooldown_s=5.0) == Step(steps=((3, 4),), cooldown_s=5.0)
-    assert policy("idle-stop", idle_stop_minutes=3, enabled=True) == IdleStop(idle_stop_minutes=3)
-    assert [policy(name).name for name in NAMES] == list(NAMES)
+    assert of("step", steps="3:4", cooldown_s=5.0) == Step(steps=((3, 4),), cooldown_s=5.0)
+    assert of("idle-stop", idle_stop_minutes=3) == IdleStop(idle_stop_minutes=3)
+
+
+def test_what_nobody_sets_is_the_same_in_the_section_and_in_the_policy():
+    assert [of(name) for name in POLICIES] == [Backlog(), Threshold(), Step(), IdleStop()]
+    assert [of(name).name for name in POLICIES] == list(POLICIES)
 
 
 def test_a_worth_in_seconds_takes_the_presets_place():
-    assert policy("backlog", preset="prompt", late_worth_s=700.0) == Backlog(late_worth_s=700.0)
-    assert policy("backlog", preset="prompt", late_worth_s=None) == policy("backlog", preset="prompt")
-
-
-@pytest.mark.parametrize(("name", "other"), [("blacklog", {}), ("backlog", {"preset": "bold"})])
-def test_choice_refuses_what_it_does_not_know(name, other):
-    with pytest.raises(ValueError, match="expected one of"):
-        policy(name, **other)
+    assert of("backlog", preset="prompt", late_worth_s=700.0) == Backlog(late_worth_s=700.0)
+    worths_s = [of("backlog", preset=preset).late_worth_s for preset in PRESETS]
+    assert worths_s == sorted(LATE_WORTH_S.values()), "from thrifty to prompt"
 
 
 counts = st.integers(0, 300)
 
 
 @given(
-    name=st.sampled_from(NAMES),
+    name=st.sampled_from(POLICIES),
     ticks=st.lists(st.tuples(counts, counts, st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=8),
     least=st.integers(0, 6),
     room=st.integers(1, 6),
 )
 def test_every_policy_keeps_to_the_bounds_and_its_state_is_small_json(name, ticks, least, room):
-    rule, state, received = policy(name), {}, 0
+    rule, state, received = of(name), {}, 0
     for n, (visible, flown, running, target) in enumerate(ticks):
         received += running
         snapshot = seen(
@@ -167,9 +171,9 @@ def test_every_policy_keeps_to_the_bounds_and_its_state_is_small_json(name, tick
         assert len(json.dumps(state)) < 10_000
 
 
-@given(name=st.sampled_from(NAMES), visible=counts, more=counts, running=st.integers(0, 8), target=st.integers(0, 8))
+@given(name=st.sampled_from(POLICIES), visible=counts, more=counts, running=st.integers(0, 8), target=st.integers(0, 8))
 def test_more_backlog_never_wants_fewer_workers(name, visible, more, running, target):
-    rule = policy(name)
+    rule = of(name)
     before = seen(at_s=0.0, target=target, running=running, received_total=50)
     state = rule.decide(before, {}).state
     few, many = (
@@ -186,7 +190,7 @@ def test_more_backlog_never_wants_fewer_workers(name, visible, more, running, ta
     more=st.integers(0, 8),
 )
 def test_no_policy_wants_fewer_workers_than_are_busy(name, visible, running, more):
-    target, rule = running + more, policy(name)
+    target, rule = running + more, of(name)
     state = rule.decide(seen(at_s=0.0, target=target, visible=1, max_capacity=16), {}).state
     facts = {"visible": visible, "running": running, "in_flight": running, "max_capacity": 16}
     assert rule.decide(seen(at_s=5000.0, target=target, **facts), state).capacity >= running

@@ -7,8 +7,8 @@ import json
 import pytest
 from worker_in_memory import Worker, body_of
 
-from scheduler.admission import MOST_LACKING
 from scheduler.domain.errors import Rejected, Unavailable
+from scheduler.domain.retry import MOST_DELIVERIES
 from scheduler.held import State
 from scheduler.task_processor import MISSING_RECORD_S
 from scheduler.wire.json_body import MAX_VALUES
@@ -193,14 +193,14 @@ def test_a_task_for_a_runtime_that_is_not_here_goes_back_from_30_s_to_5_minutes(
 )
 def test_a_task_that_nobody_could_run_fails_before_sqs_takes_its_message_away(worker, clock, changes, field):
     worker.send(**changes)
-    for _ in range(MOST_LACKING - 1):
+    for _ in range(MOST_DELIVERIES - 1):
         worker.admit()
         clock.advance(301.0)
     assert worker.held_ids == []
     worker.work()
     record = worker.tasks.record("t1")
     assert (record["status"], record["error"]["field"]) == ("failed", field)
-    assert f"{MOST_LACKING} deliveries" in record["error_message"]
+    assert f"{MOST_DELIVERIES} deliveries" in record["error_message"]
     assert (worker.engine.posted, worker.queue.bodies) == ([], [])
 
 

@@ -13,6 +13,7 @@ from worker_in_memory import LEASE_S, Worker, body_of
 from scheduler.domain.errors import (
     BadResult,
     Counts,
+    EngineBusy,
     EngineLost,
     Fatal,
     LeaseLost,
@@ -21,6 +22,7 @@ from scheduler.domain.errors import (
     Transient,
     Unavailable,
 )
+from scheduler.domain.retry import MOST_DELIVERIES
 from scheduler.domain.task import Claim
 from scheduler.held import State
 from scheduler.held_messages import DELETE_ATTEMPTS
@@ -363,6 +365,7 @@ def test_a_cancellation_during_the_run_ends_the_task_as_cancelled(worker):
     def cancel() -> None:
         assert worker.tasks.request_cancel("t1") == "processing"
         worker.claims.cycle(due_after_s=0.0)
+        worker.interrupter.cycle()
 
     worker.engine.meanwhile = cancel
     worker.send()
@@ -371,6 +374,19 @@ def test_a_cancellation_during_the_run_ends_the_task_as_cancelled(worker):
     assert ends(worker) == ["tasks.cancelled", "queue.delete"]
     assert worker.images.puts == []
     assert worker.queue.bodies == []
+
+
+def test_what_nobody_is_to_blame_for_is_kept_for_a_person_before_sqs_takes_it_unexplained(worker, clock):
+    worker.engine.fail_next(1000, EngineBusy("the engine was at other work"), on="generate")
+    worker.send()
+    began_s = clock.monotonic()
+    while worker.queue.bodies:
+        worker.work()
+        clock.advance(5)
+    [(message, why)] = worker.queue.refused
+    assert (message.receive_count, worker.status()) == (MOST_DELIVERIES, "pending")
+    assert "engine-busy" in why.message
+    assert clock.monotonic() - began_s > 3 * 3600
 
 
 def test_a_finish_that_wins_over_the_cancellation_stays_completed(worker):

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import pytest
+from fakes.fleet_state import applied
 
 from scheduler.autoscale import protocol
 from scheduler.autoscale.protocol import FINAL, LEAVING, NEVER_BOOTED, Change, Report, State, Worker
@@ -189,7 +190,7 @@ class Search:
     def _apply(self, write: Write, record: Record | None) -> Record | None:
         """Return the record after the write, None where it was refused. Raises Violation."""
         change = self._change(write)
-        after = None if change is None else change.applied(plain(record))
+        after = None if change is None else applied(change, plain(record))
         if after is None:
             return None
         self.reached.add(write.kind)

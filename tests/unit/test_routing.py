@@ -8,11 +8,11 @@ import pytest
 from fakes import FakeAnswer, FakeClock, FakeEngine, FakeTaskStore
 from worker_in_memory import Worker, body_of
 
-from scheduler.admission import MOST_LACKING
 from scheduler.aws.shape import MAX_RECEIVE_COUNT
 from scheduler.domain.errors import Counts, Transient
 from scheduler.domain.pace import Needs, Pace
 from scheduler.domain.ports import PreparedRun
+from scheduler.domain.retry import MOST_DELIVERIES
 from scheduler.domain.routing import Routes
 from scheduler.domain.task import Task, TaskType
 
@@ -172,7 +172,7 @@ def test_a_task_whose_engine_stays_down_is_kept_for_a_person_before_sqs_takes_it
         worker.receive()
         clock.advance(10)
     [(message, why)] = worker.queue.refused
-    assert message.receive_count == MOST_LACKING < MAX_RECEIVE_COUNT
+    assert message.receive_count == MOST_DELIVERIES < MAX_RECEIVE_COUNT
     assert "its engine was down" in why.message
     assert clock.monotonic() - began_s > 8 * 3600
 

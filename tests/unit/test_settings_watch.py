@@ -1,4 +1,6 @@
-"""[autoscaling] while the daemon runs: edits are taken up, told and published; bad ones are refused; the newest wins."""
+"""[autoscaling] while the daemon runs: edits are taken up, told and published;
+bad ones are refused; the newest wins.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def events(logs: list[dict[str, object]]) -> list[object]:
 def test_the_first_host_publishes_what_it_has(tmp_path, state):
     host = Host(tmp_path, "i-1", state, lines="max_capacity = 7\n", modified_s=100)
     followed = host.watch.followed()
-    assert (followed.section.max_capacity, followed.version, followed.is_own) == (7, 1, True)
+    assert (followed.section.max_capacity, followed.version, host.watch.settings_no) == (7, 1, 1)
     published = state.published()
     assert published is not None
     assert published.values["max_capacity"] == "7"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from scheduler.autoscale.book import Book
-from scheduler.autoscale.policies.choice import policy
+from scheduler.autoscale.policies.idle_stop import IdleStop
+from scheduler.autoscale.policies.threshold import Threshold
 from scheduler.autoscale.snapshot import Decision, PolicyState, Snapshot
 from scheduler.cli import fleet
 from scheduler.domain.errors import ConfigError
@@ -95,7 +96,7 @@ def test_each_policy_remembers_its_own_and_is_not_asked_without_a_snapshot(kept)
 
 
 def test_the_real_policies_decide_as_they_would_have(kept):
-    [replayed] = replay(read_decisions(kept(line())), [policy("threshold"), policy("idle-stop")])
+    [replayed] = replay(read_decisions(kept(line())), [Threshold(), IdleStop()])
     assert [wanted and wanted.capacity for wanted in replayed.wanted] == [4, 1]
 
 

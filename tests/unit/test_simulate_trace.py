@@ -28,8 +28,8 @@ def problems(path: Path) -> list[str]:
 
 
 def test_rows_become_arrivals_by_time_from_0(trace):
-    path = trace("t,service_s,steps,images,model\n1030,20.5,30,1,b\n1000,10,30,4,a\n")
-    assert read_trace(path) == [Arrival(0.0, 10.0, "a", 30, 4), Arrival(30.0, 20.5, "b", 30, 1)]
+    path = trace("t,service_s,steps,model\n1030,20.5,30,b\n1000,10,none,a\n")
+    assert read_trace(path) == [Arrival(0.0, 10.0, "a"), Arrival(30.0, 20.5, "b")]
 
 
 def test_time_and_service_suffice_in_any_order_of_columns(trace):
@@ -64,15 +64,6 @@ def test_a_time_that_can_only_be_milliseconds_is_refused(trace):
     with pytest.raises(ConfigError, match=r":2: t is '1700000000000': expected seconds; .* divide it by 1000"):
         read_trace(trace("t,service_s\n1700000000000,20\n"))
     assert read_trace(trace("t,service_s\n1700000000,20\n1700000060,20\n"))[1].at_s == 60
-
-
-def test_steps_and_images_may_be_empty_but_not_wrong(trace):
-    assert read_trace(trace("t,service_s,steps,images\n0,1,,\n")) == [Arrival(0.0, 1.0)]
-    path = trace("t,service_s,steps,images\n0,1,30,two\n1,1,-3,1\n")
-    assert problems(path) == [
-        ":2: images is 'two': expected a whole number, or nothing",
-        ":3: steps is '-3': expected a whole number, or nothing",
-    ]
 
 
 def test_all_wrong_values_are_told_but_not_thousands(trace):

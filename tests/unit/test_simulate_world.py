@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.autoscale.policies import choice
+from scheduler.autoscale.policies.backlog import Backlog
+from scheduler.autoscale.policies.idle_stop import IdleStop
+from scheduler.autoscale.policies.step import Step
+from scheduler.autoscale.policies.threshold import Threshold
 from scheduler.autoscale.snapshot import Decision, PolicyState, Snapshot
 from scheduler.simulate.model import Arrival, Manner, Shortage, Terms
 from scheduler.simulate.oracle import oracle
@@ -189,7 +192,7 @@ def test_workers_end_themselves_where_that_is_the_habit():
 
 def test_the_same_seed_gives_the_same_outcome_and_another_does_not():
     arrivals = tasks(300, every_s=7.0)
-    policy = choice.policy("backlog")
+    policy = Backlog()
     first, again, other = (simulate(arrivals, policy, Terms(seed=seed)) for seed in (1, 1, 2))
     assert first == again
     assert first != other
@@ -199,7 +202,7 @@ def test_the_same_seed_gives_the_same_outcome_and_another_does_not():
 @given(
     gaps_s=st.lists(st.floats(0, 2000), min_size=1, max_size=60),
     service_s=st.floats(1, 200),
-    policy=st.sampled_from(choice.NAMES),
+    policy=st.sampled_from([Backlog(), Threshold(), Step(), IdleStop()]),
     manner=st.sampled_from(Manner),
     seed=st.integers(0, 5),
     reclaims=st.sampled_from([0.0, 1.0]),
@@ -212,7 +215,7 @@ def test_every_task_is_done_and_what_is_billed_covers_the_work(
         at_s += gap_s
         arrivals.append(Arrival(at_s, service_s, random.Random(seed).choice("ab")))
     terms = Terms(manner=manner, seed=seed, reclaims_per_hour=reclaims, max_capacity=5, min_capacity=1)
-    outcome = simulate(arrivals, choice.policy(policy), terms)
+    outcome = simulate(arrivals, policy, terms)
     assert len(outcome.waits_s) == len(arrivals)
     assert min(outcome.waits_s) >= 0
     assert outcome.gpu_s >= outcome.busy_s >= len(arrivals) * max(1.0, service_s - terms.switch_s) * 0.999

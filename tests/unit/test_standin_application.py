@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from scheduler.local.serving.pace import Pace
 from scheduler.local.serving.server import Request
 from scheduler.local.standin.application import Application, Front
-from scheduler.local.standin.engine import Engine, Pace
+from scheduler.local.standin.engine import Engine
 from scheduler.local.standin.state import FifoLock
 
 

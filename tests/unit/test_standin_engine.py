@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from scheduler.local.standin.engine import Engine, Pace
+from scheduler.local.serving.pace import Pace
+from scheduler.local.standin.engine import Engine
 from scheduler.local.standin.fields import read
 from scheduler.local.standin.forms import EXTRA_SINGLE, IMG2IMG, TXT2IMG
 from scheduler.local.standin.pictures import decode, encode

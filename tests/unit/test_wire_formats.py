@@ -177,7 +177,9 @@ def test_what_is_mixed_of_two_formats_is_of_none(first, second, more):
 
 
 def settled(text: str) -> object:
-    """Return what `text` is, None when it is rejected for a field that is named; any other error is the test's failure."""
+    """Return what `text` is, None when it is rejected for a field that is named;
+    any other error is the test's failure.
+    """
     try:
         return recognise(text)
     except Rejected as error:

@@ -241,7 +241,9 @@ PIECES = [
 
 
 def spoilt(dice: random.Random) -> str:
-    """Return the body of a sample with some of it cut out, doubled, or replaced by pieces of JSON and of other samples."""
+    """Return the body of a sample with some of it cut out, doubled,
+    or replaced by pieces of JSON and of other samples.
+    """
     body = dice.choice(BODIES)
     for _ in range(dice.randint(1, 4)):
         start = dice.randint(0, len(body))

@@ -1,4 +1,5 @@
-"""An Auto Scaling group: one call ends an instance and lowers the target with it, so the target is never lowered for it.
+"""An Auto Scaling group: one call ends an instance and lowers the target with it, so the target is never lowered for
+it.
 
 Whatever lowers the target otherwise has the group choose whom to kill. So it is lowered only as far as instances have
 not been launched, new instances are protected from scale-in, and what ends them for reasons of its own is a fault.

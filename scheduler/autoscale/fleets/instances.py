@@ -61,7 +61,6 @@ def member_of(instance: InstanceTypeDef) -> Member:
         instance_id=instance["InstanceId"],
         life=LIVES.get(instance["State"]["Name"], Life.ENDING),
         launched_s=instance["LaunchTime"].timestamp(),
-        zone=instance.get("Placement", {}).get("AvailabilityZone", ""),
     )
 
 

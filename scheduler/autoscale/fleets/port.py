@@ -34,7 +34,6 @@ class Member:
     instance_id: str
     life: Life
     launched_s: float
-    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +79,9 @@ class Fleet(Protocol):
     def end(self, instance_ids: Sequence[str], *, replace: bool) -> None:
         """End workers that have consented or are dead.
 
-        Without `replace` the target falls with them where `lowers_target` is False; with it, others come in their place.
-        Idempotent; one unknown or already ended id does not spoil the others.
-        Where only a worker can end its own instance (a single one that is stopped) this raises Unavailable with what a
-        person has to do.
+        Without `replace` the target falls with them where `lowers_target` is False; with it, others come in their
+        place. Idempotent; one unknown or already ended id does not spoil the others. Where only a worker can end its
+        own instance (a single one that is stopped) this raises Unavailable with what a person has to do.
         """
 
     def end_self(self, instance_id: str, *, replace: bool) -> None:

@@ -6,11 +6,13 @@ from scheduler.autoscale.snapshot import Decision, PolicyState, Snapshot
 
 
 def stepped(snapshot: Snapshot, state: PolicyState, *, add: int, remove: int, cooldown_s: float) -> Decision:
-    """Return `add` workers more, or `remove` fewer when nothing waits and nothing is under way, or as many as there are.
+    """Return `add` workers more, or `remove` fewer when nothing waits and nothing is under way, or as many as there
+    are.
 
     What is decided stands for `cooldown_s`, also while the fleet still moves towards it. After that the fleet's target
-    counts and not the wish: one that was not carried out, in a pause or a hold, must not grow into the next one. A fleet
-    of none gets one worker for whatever waits: a queue that stays short of the threshold would else wait for ever.
+    counts and not the wish: one that was not carried out, in a pause or a hold, must not grow into the next one. A
+    fleet of none gets one worker for whatever waits: a queue that stays short of the threshold would else wait for
+    ever.
     """
     now_s = snapshot.at_s
     since_s = now_s - float(state.get("changed_s", now_s - cooldown_s))

@@ -1,19 +1,20 @@
-"""`python -m scheduler.local.comfy`: starts the stand-in, says where it listens, ends when told to, without draining."""
+"""`python -m scheduler.local.comfy`: starts the stand-in, says where it listens,
+ends when told to, without draining.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
+from scheduler.local.checkpoints import CHECKPOINTS
 from scheduler.local.comfy.application import Application
 from scheduler.local.comfy.executor import Executor
 from scheduler.local.comfy.room import Room
-from scheduler.local.comfy.run import Pace
 from scheduler.local.comfy.sockets import Hub
 from scheduler.local.serving.lifetime import serve
+from scheduler.local.serving.pace import Pace
 from scheduler.local.serving.server import StandinServer
-
-DEFAULT_CHECKPOINTS = "standin-dawn.safetensors,standin-dusk.safetensors"
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -24,7 +25,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seconds-per-step", type=float, default=0.05, help="one sampler step (default: %(default)s)")
     parser.add_argument("--switch-seconds", type=float, default=2.0, help="loading weights (default: %(default)s)")
     parser.add_argument("--startup-seconds", type=float, default=0.0, help="the port refuses (default: %(default)s)")
-    parser.add_argument("--checkpoints", default=DEFAULT_CHECKPOINTS, help="file names, with commas")
+    parser.add_argument("--checkpoints", default=",".join(CHECKPOINTS), help="file names, with commas")
     parser.add_argument("--previews", action="store_true", help="send pictures in the making")
     parser.add_argument(
         "--untargeted-interrupt",

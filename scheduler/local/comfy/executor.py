@@ -12,10 +12,11 @@ from typing import Any
 
 from scheduler.local.comfy.faults import FaultKind
 from scheduler.local.comfy.room import Room
-from scheduler.local.comfy.run import Cached, Failed, Interrupted, Means, Pace, Run, Vanished, label_of, sampled_batch
+from scheduler.local.comfy.run import Cached, Failed, Interrupted, Means, Run, Vanished, label_of, sampled_batch
 from scheduler.local.comfy.sockets import Hub
 from scheduler.local.serving.diary import Diary
 from scheduler.local.serving.faults import FaultBook
+from scheduler.local.serving.pace import Pace
 
 HISTORY_KEPT = 10_000
 

@@ -1,4 +1,6 @@
-"""The node classes that the stand-in knows, a small part of the real one's: what they take, what they return, what they do."""
+"""The node classes that the stand-in knows, a small part of the real one's: what they take,
+what they return, what they do.
+"""
 
 from __future__ import annotations
 

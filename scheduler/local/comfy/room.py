@@ -1,4 +1,6 @@
-"""What the nodes work with: files as the server's three folders hold them, and the checkpoints on the shelf; no HTTP."""
+"""What the nodes work with: files as the server's three folders hold them,
+and the checkpoints on the shelf; no HTTP.
+"""
 
 from __future__ import annotations
 

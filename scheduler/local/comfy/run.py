@@ -17,6 +17,7 @@ from scheduler.local.comfy.nodes import CLASSES, Made
 from scheduler.local.comfy.room import Room
 from scheduler.local.serving.diary import Diary
 from scheduler.local.serving.faults import Fault, FaultBook
+from scheduler.local.serving.pace import Pace
 
 PREVIEW_PX = 64
 JPEG_PREVIEW = struct.pack(">II", 1, 1)
@@ -46,14 +47,6 @@ class _Torch(Exception):
     def __init__(self, name: str, words: str) -> None:
         super().__init__(words)
         self.name = name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How long things take: one sampler step, whatever the batch, and one change of weights."""
-
-    seconds_per_step: float = 0.05
-    switch_seconds: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
-START_DEADLINE_S = 30.0
+from scheduler.local.serving.announcing import START_DEADLINE_S, announced
+
 STOP_GRACE_S = 15.0
-LISTENING = "listening on "
 
 
 class StandinFailed(Exception):
@@ -60,12 +57,11 @@ class ChildServer:
             stdout=subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C at the terminal is for the parent, which then stops this one
         )
-        try:
-            self.base_url = self._announced(self._process, time.monotonic() + deadline_s)
-        except StandinFailed:
-            self.kill()
-            raise
-        return self.base_url
+        address = announced(self._process, deadline_s)
+        if address is None:
+            raise StandinFailed(f"the stand-in did not come up; exit code {self.kill()}")
+        self.base_url = address
+        return address
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> int | None:
         """Let it answer what it has in hand, then end; return its exit code. After `grace_s` it is killed."""
@@ -136,20 +132,3 @@ class ChildServer:
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
-
-    @staticmethod
-    def _announced(process: subprocess.Popen[bytes], deadline: float) -> str:
-        """Return the address in its first line."""
-        if process.stdout is None:
-            raise StandinFailed("the stand-in has no stdout")
-        line = b""
-        while not line.endswith(b"\n"):
-            ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            said = os.read(process.stdout.fileno(), 4096) if ready else b""
-            if not said:
-                raise StandinFailed(f"the stand-in did not come up; exit code {process.poll()}")
-            line += said
-        address = line.decode().strip()
-        if not address.startswith(LISTENING):
-            raise StandinFailed(f"the stand-in said: {address}")
-        return address.removeprefix(LISTENING)

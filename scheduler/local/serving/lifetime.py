@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 
+from scheduler.local.serving.announcing import announce
 from scheduler.local.serving.server import StandinServer
 
 
 def serve(server: StandinServer, *, exit_with_parent: bool, drains: bool = True, opens_after_s: float = 0.0) -> None:
-    """Serve until SIGTERM or SIGINT, then drain, if that is in the real server's nature; a second signal ends the process at once.
+    """Serve until SIGTERM or SIGINT, then drain, if that is in the real server's nature; a second signal ends the
+    process at once.
 
     With `exit_with_parent` the process also ends when its stdin is closed. With `opens_after_s` the port, announced at
     once, refuses for so long; the server must not listen yet.
@@ -24,8 +25,7 @@ def serve(server: StandinServer, *, exit_with_parent: bool, drains: bool = True,
     if exit_with_parent:
         threading.Thread(target=_exit_at_end_of_stdin, name="parent", daemon=True).start()
     host, port = server.socket.getsockname()[:2]
-    sys.stdout.write(f"listening on http://{host}:{port}\n")
-    sys.stdout.flush()
+    announce(f"http://{host}:{port}")
     if opens_after_s:
         time.sleep(opens_after_s)
         server.server_activate()

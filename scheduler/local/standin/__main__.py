@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from scheduler.local.checkpoints import CHECKPOINTS
 from scheduler.local.serving.lifetime import serve
+from scheduler.local.serving.pace import Pace
 from scheduler.local.serving.server import StandinServer
 from scheduler.local.standin.application import Application, Front
-from scheduler.local.standin.engine import Engine, Pace
-
-DEFAULT_CHECKPOINTS = "standin-dawn.safetensors,standin-dusk.safetensors"
+from scheduler.local.standin.engine import Engine
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -24,7 +24,7 @@ def arguments() -> argparse.ArgumentParser:
         "--startup-seconds", type=float, default=0.0, help="open port, but 404 everywhere (default: %(default)s)"
     )
     parser.add_argument(
-        "--checkpoints", default=DEFAULT_CHECKPOINTS, help="file names, with commas; the first is loaded"
+        "--checkpoints", default=",".join(CHECKPOINTS), help="file names, with commas; the first is loaded"
     )
     parser.add_argument("--auth", help="user:password[,user:password] for HTTP Basic on the API")
     mode = parser.add_mutually_exclusive_group()

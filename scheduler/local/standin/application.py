@@ -1,4 +1,6 @@
-"""Which path does what, who may ask, and when the server is up; it turns a request into a reply and knows no sockets."""
+"""Which path does what, who may ask, and when the server is up;
+it turns a request into a reply and knows no sockets.
+"""
 
 from __future__ import annotations
 

@@ -9,13 +9,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
 
 from scheduler.local.serving.diary import Diary
 from scheduler.local.serving.faults import Fault, FaultBook
+from scheduler.local.serving.pace import Pace
 from scheduler.local.standin import pictures
 from scheduler.local.standin.checkpoints import Shelf
 from scheduler.local.standin.faults import LASTING, FaultKind
@@ -28,14 +29,6 @@ from scheduler.local.standin.weights import Weights
 
 EXTRAS_STEPS = 4
 """How many steps' time one picture of the extras routes takes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How long things take: one sampler step, whatever the batch, and one change of weights."""
-
-    seconds_per_step: float = 0.05
-    switch_seconds: float = 2.0
 
 
 class Engine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scheduler.local.checkpoints import CHECKPOINTS
 from scheduler.local.serving.child import ChildServer
 
 
@@ -15,7 +16,7 @@ class StandinOptions:
     seconds_per_step: float = 0.05
     switch_seconds: float = 2.0
     startup_seconds: float = 0.0
-    checkpoints: Sequence[str] = ("standin-dawn.safetensors", "standin-dusk.safetensors")
+    checkpoints: Sequence[str] = CHECKPOINTS
     auth: str | None = None
     ui: bool = False
 

@@ -7,7 +7,7 @@ from fakes import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.loops.receive import FULL_FOR_S, LOWER_SHARE, Turns
+from scheduler.domain.turns import FULL_FOR_S, LOWER_SHARE, Turns
 
 
 def test_every_queue_may_be_asked_while_no_higher_one_is_full():

@@ -1,0 +1,3 @@
+"""The checkpoints of a stand-in that is not given others."""
+
+CHECKPOINTS = ("standin-dawn.safetensors", "standin-dusk.safetensors")
