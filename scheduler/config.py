@@ -16,7 +16,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from scheduler import config_engines
 from scheduler import config_syntax as syntax
+from scheduler.config_engines import ConfiguredEngine
 from scheduler.config_file import Entry, IniFile, expand, parse, plain
 from scheduler.config_sections import (
     SECTIONS,
@@ -38,8 +40,6 @@ PREFIX = "SCHEDULER_"
 FILE_VARIABLE = "SCHEDULER_CONFIG"
 DEFAULT_FILE = Path("conf.ini")
 MAX_SHOWN_CHARS = 120
-WEBUI_RUNTIMES = ("sdwebui", "legacy")
-"""The names of the WebUI of [sd_api], where [engines] does not give them to another."""
 _LAST = sys.maxsize
 """The line of what stands on none: it is reported after what does."""
 
@@ -49,6 +49,9 @@ _OPEN = {section: model.open for section, model in SECTIONS.items() if model.ope
 _ALIASES = {(section, name): key for section, model in SECTIONS.items() for name, key in model.also.items()}
 _NOBODYS = ("sqs_queue_url", "s3_bucket")
 """Keys of [aws] whose example names an account, or a bucket, that is nobody's."""
+_WEBUI = ("sd_api", "sd_api_base_url")
+_OF_WEBUI = (_WEBUI, ("sd_api", "restart_command"))
+"""What means nothing where the WebUI of [sd_api] is not among the engines; other WebUIs have the same login."""
 _VARIABLES = {f"{PREFIX}{section}_{key}".upper(): (section, key) for section, key in (*_KEYS, *_ALIASES)}
 _HEADER = f"""\
 The configuration of sd-scheduler: cp conf.template.ini conf.ini, then fill in [aws].
@@ -86,16 +89,22 @@ class Settings:
 
         Where [engines] names any, the WebUI of [sd_api] is there only if its address is given.
         """
-        named, api = self.engines.lines, self.sd_api
-        if named and ("sd_api", "sd_api_base_url") not in self.sources:
-            return named
-        webui = syntax.EngineLine("sdwebui", api.sd_api_base_url, api.restart_command)
-        return {name: webui for name in WEBUI_RUNTIMES if name not in named} | named
+        return _served(self.sd_api, self.engines, self.sources)
 
     @property
     def secrets(self) -> list[str]:
         """What may be shown to nobody, and in no log."""
         return [self.sd_api.api_auth.get_secret_value(), self.notify.webhook_secret.get_secret_value()]
+
+    @property
+    def configured_engines(self) -> list[ConfiguredEngine]:
+        """The engines of this host, in the order in which tasks without a runtime look for one."""
+        return config_engines.configured(self.served)
+
+    @property
+    def has_webui(self) -> bool:
+        """Whether the WebUI of [sd_api] is one of them."""
+        return bool(config_engines.webui_runtimes(self.engines, is_given=_WEBUI in self.sources))
 
     @property
     def input_buckets(self) -> tuple[str, ...]:
@@ -104,12 +113,16 @@ class Settings:
 
 
 class Shown(NamedTuple):
-    """One setting in effect, fit for anybody's eyes; `source` is ``file:line``, a variable's name or ``default``."""
+    """One setting, fit for anybody's eyes; `source` is ``file:line``, a variable's name or ``default``.
+
+    `note` says why it is not in effect, where it is not.
+    """
 
     section: str
     key: str
     value: str
     source: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +165,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     faults = _Faults()
     ini = _read(wanted)
     given = _from_file(ini, wanted, faults) if ini else {}
-    given |= _from_environment(environ, faults)
+    given |= _from_environment(environ, given, faults)
     if ini is None and any(info.is_required() and key not in given for key, info in _KEYS.items()):
         faults.add(
             str(wanted),
@@ -163,6 +176,10 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     sections: dict[str, Any] = {
         name: _section(name, model, given, environ, faults, file=file) for name, model in SECTIONS.items()
     }
+    if sections["sd_api"] and sections["engines"]:
+        lines = _served(sections["sd_api"], sections["engines"], given)
+        for name, what in config_engines.faults(lines).items():
+            faults.add_value("engines", name, given["engines", name], what)
     if None in sections.values() or faults.in_order():
         raise ConfigError(faults.in_order())
     return Settings(
@@ -173,10 +190,11 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
 
 def effective(settings: Settings) -> list[Shown]:
-    """Return every setting in effect, in the order of the template, secrets as ``***``."""
+    """Return every setting, in the order of the template, secrets as ``***``."""
     sections: dict[str, Section] = {name: getattr(settings, name) for name in SECTIONS}
+    notes = {} if settings.has_webui else dict.fromkeys(_OF_WEBUI, "not in use: [engines] lists the engines")
     return [
-        Shown(name, key, value, settings.sources.get((name, key), "default"))
+        Shown(name, key, value, settings.sources.get((name, key), "default"), notes.get((name, key), ""))
         for name, section in sections.items()
         for key, value in section.shown().items()
     ]
@@ -243,8 +261,8 @@ def _from_file(ini: IniFile, file: Path, faults: _Faults) -> _GivenKeys:
         place = (entry.section, _ALIASES.get((entry.section, entry.key), entry.key))
         source = f"{file}:{entry.line}"
         if entry.section in _OPEN and not syntax.RUNTIME.fullmatch(entry.key):
-            right = "expected letters, digits, '.', '_' and '-', at most 64, a letter or digit first"
-            faults.add(source, f"[{entry.section}] {plain(entry.key)} is no runtime's name: {right}", line=entry.line)
+            what = f"[{entry.section}] {plain(entry.key)} is no runtime's name: {syntax.RIGHT_RUNTIME}"
+            faults.add(source, what, line=entry.line)
         elif place not in _KEYS and entry.section not in _OPEN:
             what = f"[{entry.section}] {plain(entry.key)} is no key; {_home(*place)}"
             faults.add(source, what, line=entry.line)
@@ -270,19 +288,28 @@ def _own_lines(entry: Entry, place: tuple[str, str], faults: _Faults, source: st
     return first
 
 
-def _from_environment(environ: Mapping[str, str], faults: _Faults) -> _GivenKeys:
+def _served(api: SdApi, engines: Engines, given: Mapping[tuple[str, str], object]) -> dict[str, syntax.EngineLine]:
+    return config_engines.served(api, engines, is_given=_WEBUI in given)
+
+
+def _from_environment(environ: Mapping[str, str], in_file: _GivenKeys, faults: _Faults) -> _GivenKeys:
     given: _GivenKeys = {}
     for variable, text in sorted(environ.items()):
         if not variable.upper().startswith(PREFIX) or variable == FILE_VARIABLE:
             continue
-        section, _, name = variable.removeprefix(PREFIX).partition("_")
+        section, _, name = variable[len(PREFIX) :].partition("_")
         if section.lower() in _OPEN and name:
-            given[section.lower(), name] = _Given(name=name, text=text, source=variable)
+            section = section.lower()
+            try:
+                name = config_engines.meant(name, [key for home, key in in_file if home == section])
+            except ValueError as error:
+                faults.add(variable, str(error))
+                continue
+        elif variable.upper() in _VARIABLES:
+            section, name = _VARIABLES[variable.upper()]
+        else:
+            faults.add(variable, f"is no setting; {_nearest_variable(variable)}")
             continue
-        if variable.upper() not in _VARIABLES:
-            faults.add(variable, f"is no setting; {_nearest(variable, (*_VARIABLES, FILE_VARIABLE), '{}')}")
-            continue
-        section, name = _VARIABLES[variable.upper()]
         place = (section, _ALIASES.get((section, name), name))
         if place in given:
             faults.add(variable, f"says the same as {given[place].source}; keep one")
@@ -346,6 +373,13 @@ def _home(section: str, key: str) -> str:
     if other := next((name for name, known in (*_KEYS, *_ALIASES) if known == key), None):
         return f"it belongs into [{other}]"
     return _nearest(key, [known for name, known in (*_KEYS, *_ALIASES) if name == section], "{}")
+
+
+def _nearest_variable(variable: str) -> str:
+    """Say which variable may have been meant; what all of them begin with likens none to another."""
+    known = {name.removeprefix(PREFIX): name for name in (*_VARIABLES, FILE_VARIABLE)}
+    near = difflib.get_close_matches(variable[len(PREFIX) :].upper(), known, n=1, cutoff=0.6)
+    return f"did you mean {known[near[0]]}?" if near else "see sd-scheduler config template"
 
 
 def _nearest(name: str, known: Iterable[str], form: str) -> str:

@@ -92,8 +92,8 @@ class Aws(Section):
     )
     cloudfront_domain: Annotated[str, AfterValidator(syntax.domain)] = Field(
         "",
-        description="Domain of the CloudFront distribution before the bucket: pictures are announced as "
-        "https://DOMAIN/KEY. When empty they are announced by their S3 URI.",
+        description="Domain of the CloudFront distribution before the bucket: the addresses of pictures are "
+        "https://DOMAIN/KEY, but for those published to SNS, which are S3 URIs always. When empty all are S3 URIs.",
     )
 
 
@@ -127,11 +127,15 @@ class Engines(Section):
     about: ClassVar[str] = (
         "Other engines of this host, each under the runtime's name by which tasks ask for it; case matters. A task that "
         "names none goes to the first engine that can run it: the WebUI of [sd_api], then these in their order. With an "
-        "engine here, the WebUI of [sd_api] is there only if its sd_api_base_url is given."
+        "engine here, the WebUI of [sd_api] is there only if its sd_api_base_url is given. sdwebui, comfyui, job_api and "
+        "legacy (a WebUI: messages of v1alpha1 ask for it) name engines of their kind only, and an address has one kind. "
+        "In the environment, SCHEDULER_ENGINES_NAME means the name here that differs from it in case alone, else a new "
+        "one in lower case."
     )
     open: ClassVar[FieldInfo | None] = FieldInfo(
         description="Runtime NAME: kind of the engine (sdwebui, comfyui, job_api), its address, and the command that "
-        "restarts it when it hangs. Several addresses, separated by commas without spaces, are one engine each.",
+        "restarts it when it hangs. Several addresses, separated by commas without spaces, are one engine each. With an "
+        "engine here, the WebUI of [sd_api] is there only if its sd_api_base_url is given.",
         default=None,
     )
     example: ClassVar[dict[str, str]] = {"comfy": "comfyui http://127.0.0.1:8188 supervisorctl restart comfyui"}
@@ -256,8 +260,8 @@ class Notify(Section):
     )
     webhook_secret: SigningSecret = Field(
         SecretStr(""),
-        description="What webhooks are signed with: whsec_ and 24 to 64 bytes in base64. When empty they "
-        "are sent unsigned. It stays out of this file when given in the environment (SCHEDULER_NOTIFY_WEBHOOK_SECRET) "
+        description="What webhooks are signed with: 24 to 64 bytes in base64, with or without whsec_ before it. When empty "
+        "they are sent unsigned. It stays out of this file when given in the environment (SCHEDULER_NOTIFY_WEBHOOK_SECRET) "
         "or as ${VARIABLE}.",
     )
 

@@ -20,6 +20,7 @@ from scheduler.wire import webhook
 MIN_TTL_DAYS = 29
 ENGINE_KINDS = ("sdwebui", "comfyui", "job_api")
 RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+RIGHT_RUNTIME = "expected letters, digits, '.', '_' and '-', at most 64, a letter or digit first"
 _REGION = re.compile(r"[a-z]{2,5}(-[a-z]+){1,3}-[0-9]{1,2}")
 _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
@@ -27,6 +28,7 @@ _BUCKET = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9.-]{1,61}[a-z0-9]")
 _TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_ADDRESS = re.compile(r",|https?://", re.IGNORECASE)
 _PREFIX = re.compile(r"[A-Za-z0-9._/-]*")
 FLEET_IDS = {
     "spot-fleet": (re.compile(r"sfr-[0-9a-f-]{8,40}"), "the id of a Spot Fleet request: sfr-..."),
@@ -123,6 +125,11 @@ def engine(text: str) -> EngineLine:
     if kind not in ENGINE_KINDS or not urls:
         kinds = ", ".join(ENGINE_KINDS)
         raise ValueError(f"expected KIND URL, such as comfyui http://127.0.0.1:8188; kinds are {kinds}")
+    if urls.endswith(",") or _ADDRESS.match(command[0]):
+        raise ValueError(
+            "a second address stands where the restart command belongs: give each engine a name of its own, or, for engines "
+            "that share the tasks of one name, write KIND URL,URL with commas and no spaces"
+        )
     return EngineLine(kind, comma_separated(base_url)(urls), tuple(command[:-2]))
 
 

@@ -238,6 +238,9 @@ def _root(error: BaseException) -> str:
         inner = getattr(seen, "reason", None) or next(
             (arg for arg in reversed(seen.args) if isinstance(arg, BaseException)), None
         )
-        if not isinstance(inner, BaseException):
+        if isinstance(inner, BaseException):
+            seen = inner
+        elif isinstance(seen, NewConnectionError) and isinstance(seen.__cause__, OSError):
+            return seen.__cause__.strerror or str(seen)
+        else:
             return str(seen)
-        seen = inner

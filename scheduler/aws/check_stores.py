@@ -8,7 +8,7 @@ from typing import Any
 
 from scheduler.aws import shape
 from scheduler.aws.addresses import Account
-from scheduler.aws.checking import Asking, Finding, NotAnswered, fail, ok, skipped, warn
+from scheduler.aws.checking import NOT_A_WORKERS, Asking, Finding, NotAnswered, fail, ok, skipped, warn
 from scheduler.aws.described import Table, bucket_region, read_expiry, read_public_access, read_table
 from scheduler.aws.operator_clients import OperatorClients
 from scheduler.domain.keys import PREVIEW_NAME
@@ -17,7 +17,6 @@ MAKE_IT = "run: sd-scheduler setup"
 PROBE = "doctor-probe"
 PROBE_TEXT = b"Written by `sd-scheduler doctor` to see whether it may write here. It can be deleted.\n"
 IS_THERE = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
-NOT_A_WORKERS = "these credentials may not ask; a worker's need not"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

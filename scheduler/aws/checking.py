@@ -30,6 +30,7 @@ BAD_CREDENTIALS = frozenset(
 GARBLED = "the answer was not in AWS's form"
 MAX_CHARS = 300
 """Of what AWS, or whatever answers in its place, says in an error."""
+NOT_A_WORKERS = "these credentials may not ask; a worker's need not"
 POLICY_COMMAND = "sd-scheduler doctor --print-policy"
 
 _Answer = TypeVar("_Answer", bound=Mapping[str, Any])

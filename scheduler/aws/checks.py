@@ -8,6 +8,7 @@ from typing import Any
 
 from scheduler.aws import shape
 from scheduler.aws.addresses import Account
+from scheduler.aws.check_others import OtherChecks
 from scheduler.aws.check_queue import QueueChecks
 from scheduler.aws.check_stores import StoreChecks
 from scheduler.aws.checking import Asking, Finding, NotAnswered, fail, ok, skipped, warn
@@ -66,8 +67,12 @@ def run(clients: OperatorClients, settings: Settings, *, clock: Clock) -> Iterat
     yield lifetime("records", settings.scheduler.record_ttl_days, [queue.retention_s for queue in queues])
     yield from stores.bucket(aws.s3_bucket, prefix=settings.scheduler.default_prefix)
     yield _addresses(aws.cloudfront_domain)
+    others = OtherChecks(clients=clients, asking=asking, account=account, simulate=simulate)
+    for bucket in settings.input_buckets:
+        if bucket != aws.s3_bucket:
+            yield from others.input_bucket(bucket)
     if topic := settings.notify.sns_topic_arn:
-        yield simulate("topic", "sns:Publish", topic)
+        yield from others.topic(topic)
     leases = [queue.lease_s for queue in queues if queue.lease_s]
     yield clock_finding(asking, lease_s=min(leases, default=shape.VISIBILITY_S))
 
@@ -98,8 +103,8 @@ def clock_finding(asking: Asking, *, lease_s: int) -> Finding:
 
 def _addresses(domain: str) -> Finding:
     if domain:
-        return ok("cloudfront", f"pictures are announced as https://{domain}/KEY (not tried from here)")
-    return ok("cloudfront", "no cloudfront_domain: pictures are announced by their S3 URI")
+        return ok("cloudfront", f"addresses of pictures are https://{domain}/KEY, on SNS S3 URIs (not tried from here)")
+    return ok("cloudfront", "no cloudfront_domain: addresses of pictures are S3 URIs")
 
 
 def _simulated(

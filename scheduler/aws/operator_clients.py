@@ -25,7 +25,10 @@ NO_CREDENTIALS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorClients:
-    """One client for each service; `iam` only simulates. `partition` is aws, aws-cn, ..., as ARNs begin."""
+    """One client for each service; `iam` only simulates. `partition` is aws, aws-cn, ..., as ARNs begin.
+
+    `sns` is for the region of the topic of ends.
+    """
 
     region: str
     partition: str
@@ -34,10 +37,11 @@ class OperatorClients:
     s3: S3Client
     sts: STSClient
     iam: Any
+    sns: Any
 
 
-def build(region: str) -> OperatorClients:
-    """Build them for `region`. Raises AccessDenied when there are no credentials, Unavailable for a broken profile."""
+def build(region: str, *, topic_region: str | None = None) -> OperatorClients:
+    """Build them for `region`, and for that of the topic of ends. Raises AccessDenied when there are no credentials, Unavailable for a broken profile."""
     with translated("reading the AWS credentials"):
         session = boto3.Session(region_name=region)
         if session.get_credentials() is None:
@@ -57,6 +61,7 @@ def build(region: str) -> OperatorClients:
             s3=session.client("s3", config=config),
             sts=session.client("sts", config=config),
             iam=session.client("iam", config=config),
+            sns=session.client("sns", region_name=topic_region or region, config=config),
         )
 
 

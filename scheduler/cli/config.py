@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,10 +47,10 @@ def config_group() -> None:
 @_file_option
 @json_option
 def check(file: Path | None, as_json: bool) -> None:
-    """Tell everything that is wrong with the configuration.
+    """Tell everything that is wrong with the configuration, and which engines it comes to.
 
     Exit code 0 when nothing is, 2 otherwise, with one line for each problem. A value that is still the template's
-    example is warned about.
+    example is warned about. Engines are listed, not asked: that is doctor's.
 
     \b
     Example:
@@ -59,7 +60,8 @@ def check(file: Path | None, as_json: bool) -> None:
     examples = config.left_as_examples(settings)
     if as_json:
         file_read = settings.file and str(settings.file)
-        told = {"ok": True, "file": file_read, "problems": [], "left_as_examples": examples}
+        engines = [asdict(engine) for engine in settings.configured_engines]
+        told = {"ok": True, "file": file_read, "problems": [], "left_as_examples": examples, "engines": engines}
         click.echo(json.dumps(told, indent=2))
         return
     rows = config.effective(settings)
@@ -67,6 +69,12 @@ def check(file: Path | None, as_json: bool) -> None:
     in_file = sum(":" in source for source in given)
     read = f"{in_file} keys from {settings.file}" if settings.file else "no file read"
     click.echo(f"OK: {read}, {len(given) - in_file} from the environment, {len(rows) - len(given)} by default")
+    for engine in settings.configured_engines:
+        click.echo(f"engine {engine}")
+    if not settings.has_webui:
+        click.echo(
+            "no engine is made of [sd_api]: [engines] lists them, and the WebUI is one only with sd_api_base_url given"
+        )
     for key in examples:
         click.secho(f"warning: [aws] {key} is still the template's example: write your own", err=True, fg="yellow")
 
@@ -75,7 +83,7 @@ def check(file: Path | None, as_json: bool) -> None:
 @_file_option
 @json_option
 def show(file: Path | None, as_json: bool) -> None:
-    """Print every setting in effect and where it comes from, secrets hidden.
+    """Print every setting in effect and where it comes from, secrets hidden; what is not in use is marked so.
 
     \b
     Example:
@@ -86,7 +94,8 @@ def show(file: Path | None, as_json: bool) -> None:
     if as_json:
         sections: dict[str, dict[str, dict[str, str]]] = {}
         for row in rows:
-            sections.setdefault(row.section, {})[row.key] = {"value": row.value, "source": row.source}
+            note = {"note": row.note} if row.note else {}
+            sections.setdefault(row.section, {})[row.key] = {"value": row.value, "source": row.source, **note}
         click.echo(json.dumps(sections, indent=2))
     elif sys.stdout.isatty():
         _print_table(rows)
@@ -129,10 +138,11 @@ def _endpoints(environ: Mapping[str, str]) -> list[config.Shown]:
 
 
 def _print_table(rows: list[config.Shown]) -> None:
-    table = Table("section", Column("key", no_wrap=True), "value", "source")
+    noted = any(row.note for row in rows)
+    table = Table("section", Column("key", no_wrap=True), "value", "source", *(["note"] if noted else []))
     for row in rows:
         style = "dim" if row.source == "default" else ""
-        table.add_row(*(Text(cell, style=style, overflow="fold") for cell in row))
+        table.add_row(*(Text(cell, style=style, overflow="fold") for cell in (row if noted else row[:-1])))
     Console().print(table)
 
 

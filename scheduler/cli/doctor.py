@@ -13,6 +13,7 @@ import click
 
 from scheduler import config as configuration
 from scheduler.aws import checks, operator_clients
+from scheduler.aws.addresses import topic_region
 from scheduler.aws.checking import Finding, Verdict, fail, ok, skipped
 from scheduler.aws.fleet_policy import Role
 from scheduler.cli import fleet_checks, host_checks
@@ -33,7 +34,7 @@ REPOSITORY = Path(__file__).parents[2]
 @policy_option
 @json_option
 def doctor_command(config: Path | None, policy: str | None, as_json: bool) -> None:
-    """Check the configuration, credentials, each permission used, queues, table, bucket, engines, disk and clock.
+    """Check the configuration, credentials, each permission used, queues, table, buckets, topic, engines, disk and clock.
 
     Run it on the instance, as the user that the daemon runs as. It hides no message from anybody (its look into a queue
     counts as one receive) and writes nothing but one small object, <default_prefix>/doctor-probe.txt. What it could not
@@ -105,7 +106,8 @@ def _where_from(settings: Settings) -> str:
 
 def _aws(settings: Settings) -> Iterator[Finding]:
     try:
-        clients = operator_clients.build(settings.aws.aws_region)
+        topic = topic_region(settings.notify.sns_topic_arn)
+        clients = operator_clients.build(settings.aws.aws_region, topic_region=topic)
     except Unavailable as error:
         yield fail(
             "credentials", error.message, "see how AWS tools find credentials; the daemon finds them the same way"
@@ -120,6 +122,8 @@ def _host(settings: Settings) -> Iterator[Finding]:
     from scheduler.engines.build import build_engines  # noqa: PLC0415  # brings Pillow, which nothing else here needs
     from scheduler.stores.inputs import build_inputs  # noqa: PLC0415
 
-    yield from host_checks.engines(build_engines(settings, build_inputs(settings)))
+    configured = settings.configured_engines
+    yield from host_checks.engines(configured, build_engines(settings, build_inputs(settings)))
+    yield from host_checks.restart_commands(configured)
     yield host_checks.disk(Path())
     yield host_checks.stop_time(settings.scheduler.stop_grace_s, [Path(), REPOSITORY])

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from scheduler.cli.autoscale import lead_until_told
 from scheduler.cli.fleet_view import fleet_table
+from scheduler.cli.session import own_name
 from scheduler.config import load
 from scheduler.fleet import make_leader, open_fleet
 from scheduler.local import fleet_demo
@@ -73,8 +74,8 @@ def keep_local_fleet(world: LocalWorld, folder: Path) -> int:
         click.echo(
             f"AWS (moto)  {world.endpoint}\n"
             f"fleet       none to {MAX_CAPACITY} workers, by [autoscaling] of {world.config}, which may be edited now\n"
-            f"submit      sd-scheduler task submit --local --prompt 'a lighthouse at dusk' --wait\n"
-            f"look        sd-scheduler fleet watch --local; sd-scheduler fleet why --local\n"
+            f"submit      {own_name()} task submit --local --prompt 'a lighthouse at dusk' --wait\n"
+            f"look        {own_name()} fleet watch --local; {own_name()} fleet why --local\n"
             f"logs        {folder / 'fleet.log'}, {folder / 'fleet'}/*/output\n"
             f"stop        Ctrl-C\n",
             err=True,

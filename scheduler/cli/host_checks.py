@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from scheduler.aws.checking import Finding, fail, ok, skipped, warn
+from scheduler.config_engines import ConfiguredEngine
 from scheduler.domain.errors import SchedulerError
 from scheduler.domain.ports import Engine
 from scheduler.supervisor_program import STOP_MARGIN_S
@@ -21,17 +22,38 @@ _PROGRAM = "program:api-scheduler"
 _SUPERVISORD_DEFAULT_S = 10
 
 
-def engines(engines: Sequence[Engine]) -> Iterator[Finding]:
-    """Probe every engine."""
-    for engine in engines:
+HOW_TO_START = {
+    "sdwebui": "start the WebUI there, with --api; or correct its address, or api_auth",
+    "comfyui": "start ComfyUI there, or correct its address",
+    "job_api": "start the job API there, or correct its address",
+}
+"""What to do about an engine that does not answer, by kind."""
+
+
+def engines(configured: Sequence[ConfiguredEngine], built: Sequence[Engine]) -> Iterator[Finding]:
+    """Probe every engine; `configured` are the same ones, in the same order."""
+    for wanted, engine in zip(configured, built, strict=True):
         check = f"engine {engine.name}"
         try:
             engine.probe()
         except SchedulerError as error:
-            yield fail(check, str(error), "start it there (the WebUI with --api), or correct its address or login")
+            yield fail(check, str(error), HOW_TO_START[wanted.kind])
         else:
             default = engine.title(None)
             yield ok(check, f"answers; default checkpoint: {default}" if default else "answers")
+
+
+def restart_commands(configured: Iterable[ConfiguredEngine]) -> Iterator[Finding]:
+    """See whether the programs that restart hung engines are there; none is run."""
+    for engine in configured:
+        if not engine.restart_command:
+            continue
+        check, program = f"engine {engine.name} restart", engine.restart_command[0]
+        if found := shutil.which(program):
+            yield ok(check, f"{found} is there (not run)")
+        else:
+            advice = "correct the command, install the program, or write its whole path: the daemon has this PATH, too"
+            yield fail(check, f"there is no program {program}: a hung engine would stay hung", advice)
 
 
 def disk(folder: Path) -> Finding:

@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from scheduler.app import Scheduler
 from scheduler.cli.fleet_demo import keep_local_fleet, run_fleet_demo
 from scheduler.cli.record_view import STYLES
+from scheduler.cli.session import own_name
 from scheduler.config import load
 from scheduler.local import contact_sheet, demo
 from scheduler.local.checkpoints import CHECKPOINTS
@@ -49,7 +50,8 @@ def local_command(
 ) -> None:
     """Run the scheduler with moto as AWS and a stand-in as the SD WebUI, all on loopback, state under .local/.
 
-    The stand-in paints a picture from prompt and seed; it is no Stable Diffusion, but it behaves like its server.
+    The stand-in paints a picture from prompt and seed; it is no Stable Diffusion, but it behaves like its server. To
+    try [inputs] and [notify], stop it, edit them in .local/conf.ini, and start it again: it keeps these two sections.
 
     \b
     Examples:
@@ -74,9 +76,9 @@ def local_command(
         settings = load(world.config, os.environ)
         if is_demo:
             log_file = stack.enter_context((FOLDER / "scheduler.log").open("w"))
-            logging.configure(stream=log_file)
+            logging.configure(secrets=settings.secrets, stream=log_file)
         else:
-            logging.configure()
+            logging.configure(secrets=settings.secrets)
         scheduler = Scheduler(settings)
         if not is_demo:
             _greet(world, scheduler)
@@ -95,7 +97,8 @@ def _greet(world: LocalWorld, scheduler: Scheduler) -> None:
         f"ComfyUI stand-in {world.comfy.base_url}\n"
         f"job API stand-in {world.jobs.base_url if world.jobs else ''}\n"
         f"health           http://{host}:{port}/health\n"
-        f"submit           sd-scheduler task submit --local --prompt 'a lighthouse at dusk' --wait\n"
+        f"configuration    {world.config}: [inputs] and [notify] are kept when it starts again\n"
+        f"submit           {own_name()} task submit --local --prompt 'a lighthouse at dusk' --wait\n"
         f"stop             Ctrl-C\n",
         err=True,
     )

@@ -83,6 +83,9 @@ def _shown(name: str, record: Mapping[str, Any], *, now_s: float, zone: dt.tzinf
             return duration(max(0.0, float(value)))
         if name == "progress":
             return f"{value} %"
+    if name == "error" and isinstance(value, Mapping):
+        said = {part: text for part, text in value.items() if text != record.get("error_message")}
+        return _text(", ".join(f"{part} {text}" for part, text in said.items()))
     return _text(value)
 
 
@@ -90,6 +93,8 @@ def _text(value: Any) -> str:
     """Return a value as text that cannot steer a terminal."""
     if isinstance(value, str) and value.isprintable():
         return value
+    if isinstance(value, list) and value and all(isinstance(each, str) and each.isprintable() for each in value):
+        return "; ".join(value)
     return json.dumps(value, default=plain)
 
 

@@ -1,9 +1,11 @@
-"""Which configuration, and which AWS, a command at a terminal means."""
+"""Which configuration, and which AWS, a command at a terminal means; and what the program is called there."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import sys
 from pathlib import Path
 
 from scheduler.cli.options import refuse_both
@@ -13,6 +15,14 @@ from scheduler.domain.errors import Unavailable
 LOCAL_CONFIG = Path(".local/conf.ini")
 LOCAL_ENVIRONMENT = Path(".local/environment")
 LOCAL_LOCK = Path(".local/lock")
+
+
+def own_name() -> str:
+    """Return how a person calls this program here: by its name where that is found, else where it was installed."""
+    installed = Path(sys.executable).with_name("sd-scheduler")
+    if shutil.which("sd-scheduler") or not installed.is_file():
+        return "sd-scheduler"
+    return os.path.relpath(installed) if installed.is_relative_to(Path.cwd()) else str(installed)
 
 
 def enter_local() -> Path:

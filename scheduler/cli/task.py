@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import IO
 
 import click
 
-from scheduler.cli.failure import FAILED
+from scheduler.cli.failure import Failure
 from scheduler.cli.options import config_option, json_option, local_option
 from scheduler.cli.session import load_settings
 from scheduler.cli.task_export import export_command
@@ -40,7 +39,8 @@ def task_group() -> None:
 def cancel_command(config: Path | None, local: bool, as_json: bool, task_id: str) -> None:
     """Cancel a task: one that waits at once, one that runs within a sixth of its lease (10 s at most).
 
-    Exits with 1 when it has its end already, or is not known.
+    Exits with 0 when it is cancelled, now or before, or when its worker was asked to end it (with --json,
+    cancel_requested tells the two apart); with 1 when it has another end already, or is not known.
 
     \b
     Example:
@@ -50,15 +50,15 @@ def cancel_command(config: Path | None, local: bool, as_json: bool, task_id: str
     status = session.records.request_cancel(task_id)
     if status == "missing":
         raise no_record(task_id)
-    said = {
-        "processing": "asked for: its worker ends it within a sixth of its lease (10 s at most), unless it is done before",
-        "cancelled": "cancelled",
-    }.get(status, f"too late: it is {status}")
+    if status not in {"processing", "cancelled"}:
+        raise Failure(f"too late: task {task_id} is {status}", kind="too-late", task_id=task_id, status=status)
+    is_asked_for = status == "processing"
     if as_json:
-        click.echo(json.dumps({"task_id": task_id, "status": status}))
+        click.echo(json.dumps({"task_id": task_id, "status": status, "cancel_requested": is_asked_for}))
+    elif is_asked_for:
+        click.echo("asked for: its worker ends it within a sixth of its lease (10 s at most), unless it is done before")
     else:
-        click.echo(said)
-    sys.exit(0 if status in {"processing", "cancelled"} else FAILED)
+        click.echo("cancelled")
 
 
 @task_group.command("parse", short_help="Say what a message's body means.")
@@ -66,6 +66,9 @@ def cancel_command(config: Path | None, local: bool, as_json: bool, task_id: str
 @click.argument("file", type=click.File("rb"))
 def parse_command(as_json: bool, file: IO[bytes]) -> None:
     """Say what a message's body means, or why it would be refused (exit 3); - reads standard input.
+
+    Whether an engine takes the payload is not looked at here: `task submit` does before it sends, and the worker. A
+    reference is shown as one (format predecessor), and so is a pointer to a body in S3 (claim-check).
 
     \b
     Example:

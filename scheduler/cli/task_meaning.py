@@ -15,11 +15,12 @@ def meaning_of(found: Task | str | Pointer) -> dict[str, Any]:
     """Return what was recognised, by name; what the format does not know is left out."""
     match found:
         case Task():
-            told = {"api_path": found.api_path, "sns_id": found.sns_id, "webhook": found.webhook}
+            kind = {"api_path": found.api_path} if found.api_path else {"task_type": found.task_type.value}
+            told = {"sns_id": found.sns_id, "webhook": found.webhook, "preview": found.preview or None}
             return {
                 "format": found.format.value,
                 "task_id": found.task_id,
-                "task_type": found.task_type.value,
+                **kind,
                 "runtime": found.runtime,
                 "checkpoint": found.checkpoint,
                 "prefix": found.prefix,

@@ -13,17 +13,32 @@ from scheduler.domain.errors import Rejected
 from scheduler.domain.task import TaskType
 from scheduler.pictures import BadImage, inspect
 from scheduler.submission import MAX_MESSAGE_BYTES
+from scheduler.wire import claim_check
+from scheduler.wire.claim_check import Pointer
+from scheduler.wire.json_body import shorten
 
 
 def read_message(file: IO[bytes]) -> dict[str, Any]:
-    """Return the message in `file`. Raises UsageError when it is no JSON object."""
+    """Return the message in `file`. Raises UsageError when it is no JSON object, Rejected for a pointer to one."""
     try:
         message = json.load(file)
     except (ValueError, RecursionError) as error:
         raise click.UsageError(f"{file.name} is not JSON: {error}") from None
+    if claim_check.looks_like(message):
+        raise not_the_task(claim_check.parse(message, attributes={}, sns_id=None))
     if not isinstance(message, dict):
         raise click.UsageError(f"{file.name} must hold a JSON object")
     return message
+
+
+def not_the_task(found: str | Pointer) -> Rejected:
+    """Return the refusal of a message that only says where its task lies: what it is, and what to do with it."""
+    send = "send this to the queue as it is (aws sqs send-message)"
+    if isinstance(found, Pointer):
+        said = f"this points to the body in {found.address} and is no task itself: submit what lies there, or {send}"
+    else:
+        said = f"this is a reference to the record of task {shorten(found)} and holds no task: {send}"
+    return Rejected(said, field="body")
 
 
 def build_message(

@@ -18,11 +18,11 @@ from scheduler.cli.live_line import LiveLine
 from scheduler.cli.options import config_option, json_option, local_option
 from scheduler.cli.session import load_settings
 from scheduler.cli.task_check import check
-from scheduler.cli.task_request import build_message, read_message
+from scheduler.cli.task_request import build_message, not_the_task, read_message
 from scheduler.cli.task_show import print_record
 from scheduler.cli.task_wait import EndWait
 from scheduler.config import Settings
-from scheduler.domain.errors import Rejected, SchedulerError
+from scheduler.domain.errors import SchedulerError
 from scheduler.domain.task import Task
 from scheduler.fleet import capacity_keeper
 from scheduler.observe import logging
@@ -122,7 +122,7 @@ def _task_in(message: Mapping[str, Any]) -> Task:
     found = recognise(json.dumps(message))
     if isinstance(found, Task):
         return found
-    raise Rejected("a message to submit must hold the task, not say where it lies", field="body")
+    raise not_the_task(found)
 
 
 def _submit(

@@ -18,28 +18,18 @@ from scheduler.sd_api_client import SdApiClient
 
 
 def build_engines(settings: Settings, inputs: Inputs) -> list[Engine]:
-    """Return an engine for each address; the first of a runtime bears its name, the others a number besides.
-
-    An address under several names is one engine that serves them all.
-    """
-    runtimes: dict[tuple[str, str], list[str]] = {}
-    commands: dict[tuple[str, str], tuple[str, ...]] = {}
-    for name, line in settings.served.items():
-        for url in line.base_urls:
-            runtimes.setdefault((line.kind, url), []).append(name)
-            commands[line.kind, url] = commands.get((line.kind, url), ()) or line.restart_command
+    """Return the engines of the settings, in the order in which tasks without a runtime look for one."""
     built: list[Engine] = []
-    for (kind, url), names in runtimes.items():
-        number = 1 + sum(names[0] in engine.runtimes for engine in built)
+    for wanted in settings.configured_engines:
         order = _Order(
             settings=settings,
             inputs=inputs,
-            name=names[0] if number == 1 else f"{names[0]}-{number}",
-            url=url,
-            runtimes=frozenset(names),
-            restart_command=commands[kind, url],
+            name=wanted.name,
+            url=wanted.base_url,
+            runtimes=frozenset(wanted.runtimes),
+            restart_command=wanted.restart_command,
         )
-        built.append(_KINDS[kind](order))
+        built.append(_KINDS[wanted.kind](order))
     return built
 
 

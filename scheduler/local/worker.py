@@ -32,7 +32,7 @@ def main(config: Path, seconds_per_step: float, switch_seconds: float, checkpoin
     with StandinProcess(options) as engine:
         os.environ["SCHEDULER_SD_API_SD_API_BASE_URL"] = engine.base_url
         settings = load(config, os.environ)
-        logging.configure()
+        logging.configure(secrets=settings.secrets)
         code = Scheduler(settings).run()
     sys.exit(code)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,8 +29,11 @@ from scheduler.local.standin.process import StandinOptions, StandinProcess
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
 QUEUE, TABLE, BUCKET = "sd-tasks", "sd-tasks", "sd-images"
+KEPT_SECTIONS = ("inputs", "notify")
+"""What a person may want to try here: edits of it outlast the next start, at which the daemon reads them."""
 CONFIG = """\
-# Written by `sd-scheduler local` at its start; what is edited here lasts until then.
+# Written by `sd-scheduler local` at its start, which alone it is read at by the daemon. It keeps [inputs] and [notify] as
+# they are edited here, and writes the rest anew: to try them, stop it, edit, and start it again.
 [aws]
 aws_region = {region}
 sqs_queue_url = {queue}
@@ -47,6 +51,14 @@ job_api = job_api {jobs}
 poll_interval = 2
 stop_grace_s = 20
 health_port = {health_port}
+
+"""
+TO_EDIT = """\
+[inputs]
+#allow_hosts = 127.0.0.1:8009
+
+[notify]
+#sns_topic_arn = arn:aws:sns:us-east-1:123456789012:ends
 """
 
 
@@ -136,6 +148,7 @@ class LocalWorld:
         }
 
     def _write(self, environment: Mapping[str, str]) -> None:
+        edited = kept_sections(self.config.read_text(errors="replace")) if self.config.exists() else ""
         self.config.write_text(
             CONFIG.format(
                 region=REGION,
@@ -147,6 +160,7 @@ class LocalWorld:
                 jobs=self.jobs.base_url if self.jobs else "",
                 health_port=self._health_port,
             )
+            + (edited or TO_EDIT)
         )
         self.environment_file.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
 
@@ -171,3 +185,11 @@ class LocalWorld:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         return folder
+
+
+def kept_sections(config: str) -> str:
+    """Return those sections of a configuration's text that outlast a start, as they stand there, comments included."""
+    sections = re.split(r"^(?=\[)", config, flags=re.MULTILINE)
+    return "".join(
+        f"{text.rstrip()}\n\n" for text in sections if text.startswith(tuple(f"[{name}]" for name in KEPT_SECTIONS))
+    )

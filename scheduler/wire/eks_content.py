@@ -21,6 +21,8 @@ TASK_TYPES = {
     "extra-batch-image": TaskType.EXTRA_BATCH,  # the documents have the plural, the agent knows the singular only
     "pipeline": TaskType.PIPELINE,
 }
+A1111_TASK_TYPES = {word: kind for word, kind in TASK_TYPES.items() if kind is not TaskType.PIPELINE}
+"""Those of the first version, which knows no ComfyUI."""
 ROUTING = frozenset(
     {"task", "id_task", "uid", "sd_model_checkpoint", "image_link", "save_dir", "sd_vae", "override_settings"}
 )
@@ -30,11 +32,11 @@ FOR_THE_QUEUE = frozenset({"alwayson_scripts", "s3_output_path", "sdname"})
 _BETWEEN_LINKS = re.compile(r",(?=https?://|s3://)")
 
 
-def task_type(value: object, field: str) -> TaskType:
-    """Return the type of work that a client's word for it means. Raises Rejected."""
-    if not isinstance(value, str) or value not in TASK_TYPES:
-        raise wrong(field, value, f"must be one of {', '.join(TASK_TYPES)}")
-    return TASK_TYPES[value]
+def task_type(value: object, field: str, known: Mapping[str, TaskType] = TASK_TYPES) -> TaskType:
+    """Return the type of work that a client's word for it means, one of the `known`. Raises Rejected."""
+    if not isinstance(value, str) or value not in known:
+        raise wrong(field, value, f"must be one of {', '.join(known)}")
+    return known[value]
 
 
 def request(kind: TaskType, content: Mapping[str, Any], *, field: str) -> tuple[dict[str, Any], str | None]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scheduler.domain.task import Format, Task, TaskType, fingerprint
+from scheduler.domain.task import Format, Task, fingerprint
 from scheduler.wire import eks_content
-from scheduler.wire.fields import mapping, optional_name, optional_prefix, task_id, wrong
+from scheduler.wire.fields import mapping, optional_name, optional_prefix, task_id
 
 RUNTIME = "legacy"
 """What the second version calls the runtime of whoever still speaks the first."""
@@ -25,9 +25,7 @@ def looks_like(body: Mapping[str, Any]) -> bool:
 def parse(body: Mapping[str, Any]) -> Task:
     """Return the task, or raise Rejected naming the first field that is wrong."""
     header = mapping(body.get(HEADER), HEADER, "with task, id_task and sd_model_checkpoint")
-    kind = eks_content.task_type(header.get("task"), f"{HEADER}.task")
-    if kind is TaskType.PIPELINE:
-        raise wrong(f"{HEADER}.task", "pipeline", "must be a task of the A1111 API in this version")
+    kind = eks_content.task_type(header.get("task"), f"{HEADER}.task", eks_content.A1111_TASK_TYPES)
     payload, checkpoint = eks_content.request(kind, body, field=HEADER)
     request = {name: value for name, value in body.items() if name not in {HEADER, "s3_output_path"}}
     return Task(

@@ -92,6 +92,8 @@ def _explain(error: ValidationError) -> Rejected:
             said = f"{field} is no field of a message" + (f"; did you mean {near[0]}?" if near else "")
         case "enum":
             said = f"task_type {shorten(first['input'])} must be one of {', '.join(TaskType)}"
+        case "dict_type":
+            said = f"{field} is {shorten(first['input'])}: it must be a JSON object"
         case _:
             said = f"{field} is {shorten(first['input'])}: {first['msg'].lower()}"
     return Rejected(said, field=field)

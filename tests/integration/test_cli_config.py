@@ -48,7 +48,7 @@ def test_from_the_template_to_a_checked_configuration(run, tmp_path):
     assert (tmp_path / "conf.ini").read_text() == config.template()
     done = run("check")
     assert done.returncode == 0
-    assert re.fullmatch(r"OK: 4 keys from conf.ini, 0 from the environment, \d+ by default\n", done.stdout)
+    assert re.match(r"OK: 4 keys from conf.ini, 0 from the environment, \d+ by default\n", done.stdout)
     assert [line.split()[2] for line in done.stderr.splitlines()] == ["sqs_queue_url", "s3_bucket"]
     assert json.loads(run("check", "--json").stdout)["left_as_examples"] == ["sqs_queue_url", "s3_bucket"]
 
@@ -95,9 +95,40 @@ def test_check_without_a_file_says_what_to_do(run):
 def test_the_environment_alone_is_enough(run):
     environ = {f"SCHEDULER_AWS_{key}": "tasks" for key in ("SQS_QUEUE_URL", "DYNAMODB_TABLE", "S3_BUCKET")}
     done = run("check", environ=environ | {"SCHEDULER_AWS_REGION": "us-east-1"})
-    assert re.fullmatch(r"OK: no file read, 4 from the environment, \d+ by default\n", done.stdout)
+    assert re.match(r"OK: no file read, 4 from the environment, \d+ by default\n", done.stdout)
     as_json = run("check", "--json", environ=environ | {"SCHEDULER_AWS_REGION": "us-east-1"})
-    assert json.loads(as_json.stdout) == {"ok": True, "file": None, "problems": [], "left_as_examples": []}
+    told = json.loads(as_json.stdout)
+    assert (told["ok"], told["file"], told["problems"], told["left_as_examples"]) == (True, None, [], [])
+
+
+WEBUI = "engine sdwebui: sdwebui at http://127.0.0.1:7860, for tasks that ask for sdwebui or legacy"
+
+
+def test_check_lists_the_engines_there_would_be(run, tmp_path):
+    (tmp_path / "conf.ini").write_text(MINIMAL)
+    assert run("check").stdout.splitlines()[1:] == [WEBUI]
+    engines = "[engines]\nComfy = comfyui http://127.0.0.1:1,http://127.0.0.1:2\n"
+    (tmp_path / "conf.ini").write_text(f"{MINIMAL}[sd_api]\nsd_api_base_url = http://127.0.0.1:7860\n{engines}")
+    second = "engine Comfy-2: comfyui at http://127.0.0.1:2, for tasks that ask for Comfy"
+    assert run("check").stdout.splitlines()[1:] == [WEBUI, "engine Comfy: comfyui at http://127.0.0.1:1", second]
+    listed = json.loads(run("check", "--json").stdout)["engines"]
+    assert [(each["name"], each["kind"], each["base_url"], each["runtimes"]) for each in listed] == [
+        ("sdwebui", "sdwebui", "http://127.0.0.1:7860", ["sdwebui", "legacy"]),
+        ("Comfy", "comfyui", "http://127.0.0.1:1", ["Comfy"]),
+        ("Comfy-2", "comfyui", "http://127.0.0.1:2", ["Comfy"]),
+    ]
+
+
+def test_a_webui_that_is_not_among_the_engines_is_told(run, tmp_path):
+    (tmp_path / "conf.ini").write_text(f"{MINIMAL}[engines]\ncomfy = comfyui http://127.0.0.1:1\n")
+    engine, word = run("check").stdout.splitlines()[1:]
+    assert engine == "engine comfy: comfyui at http://127.0.0.1:1"
+    assert "sd_api_base_url" in word
+    (line,) = (line for line in run("show").stdout.splitlines() if "sd_api_base_url" in line)
+    assert line.split(None, 4)[3:] == ["default", "not in use: [engines] lists the engines"]
+    shown = json.loads(run("show", "--json").stdout)
+    assert "not in use" in shown["sd_api"]["sd_api_base_url"]["note"]
+    assert "note" not in shown["aws"]["s3_bucket"]
 
 
 def test_show_prints_aligned_lines_into_a_pipe(run, tmp_path):

@@ -16,6 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 from scheduler.cli.root import cli
+from scheduler.cli.session import own_name
+from scheduler.config import load
+from scheduler.local.world import CONFIG, TO_EDIT, kept_sections
 
 ROOT = Path(__file__).parents[2]
 # The terminal becomes the controlling one, as a login makes it: only then is its end a SIGHUP.
@@ -31,7 +34,23 @@ def read_until(descriptor: int, words: bytes) -> None:
         seen += chunk
 
 
-def test_a_closed_terminal_ends_it_in_order_and_leaves_nothing_running(tmp_path: Path) -> None:
+EDITED = """\
+[aws]
+aws_region = nowhere-1
+[inputs]
+# mine
+allow_hosts = 127.0.0.1:8009
+[autoscaling]
+enabled = true
+[notify]
+sns_topic_arn = arn:aws:sns:us-east-1:123456789012:ends
+"""
+
+
+def test_a_closed_terminal_ends_it_in_order_and_leaves_what_was_edited_and_nothing_running(tmp_path: Path) -> None:
+    (tmp_path / ".local").mkdir()
+    conf = tmp_path / ".local/conf.ini"
+    conf.write_text(EDITED)
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         LOCAL,
@@ -54,6 +73,11 @@ def test_a_closed_terminal_ends_it_in_order_and_leaves_nothing_running(tmp_path:
     assert not (tmp_path / ".local/environment").exists()
     gone, alive = psutil.wait_procs(children, timeout=20)
     assert (len(gone), alive) == (len(children), [])
+    settings = load(conf, {})  # that it ran by
+    assert "[inputs]\n# mine\nallow_hosts = 127.0.0.1:8009\n" in conf.read_text()
+    assert settings.inputs.allow_hosts == ("127.0.0.1:8009",)
+    assert settings.notify.sns_topic_arn == "arn:aws:sns:us-east-1:123456789012:ends"
+    assert (settings.aws.aws_region, settings.autoscaling.enabled) == ("us-east-1", False)
 
 
 def test_a_fleet_that_local_keeps_is_seen_and_steered_until_it_is_told_to_stop(tmp_path: Path) -> None:
@@ -90,3 +114,23 @@ def test_a_local_without_a_fleet_says_how_to_have_one(tmp_path: Path, monkeypatc
             done = CliRunner().invoke(cli, [*words, "--local"])
             assert done.exit_code == 1
             assert "has no fleet: start it with --fleet, or --demo-fleet" in done.output
+
+
+def test_what_is_kept_of_a_configuration_is_kept_again_as_it_is() -> None:
+    assert kept_sections(CONFIG + TO_EDIT) == kept_sections(kept_sections(CONFIG + TO_EDIT)) != ""
+    assert kept_sections(CONFIG) == ""
+
+
+def test_it_is_called_by_its_name_only_where_that_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / ".venv/bin"
+    installed.mkdir(parents=True)
+    (installed / "sd-scheduler").write_text("#!/bin/sh\n")
+    (installed / "sd-scheduler").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(installed / "python"))
+    monkeypatch.setenv("PATH", os.devnull)
+    monkeypatch.chdir(tmp_path)
+    assert own_name() == ".venv/bin/sd-scheduler"
+    monkeypatch.chdir(installed.parent)
+    assert own_name() == "bin/sd-scheduler"
+    monkeypatch.setenv("PATH", str(installed))
+    assert own_name() == "sd-scheduler"

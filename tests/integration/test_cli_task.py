@@ -237,6 +237,35 @@ def test_a_queue_that_is_not_there_is_said_to_be_made_by_setup(place: Place) -> 
     assert "sd-scheduler setup" in done.stderr
 
 
+def test_a_task_that_waits_is_cancelled_and_cancelling_it_again_is_no_failure(place: Place) -> None:
+    place.run("submit", "--prompt", "x", "--id", "t")
+    for _ in range(2):
+        done = place.run("cancel", "t")
+        assert (done.exit_code, done.stdout, done.stderr) == (0, "cancelled\n", "")
+    told = json.loads(place.run("cancel", "t", "--json").stdout)
+    assert told == {"task_id": "t", "status": "cancelled", "cancel_requested": False}
+
+
+def test_a_task_that_runs_is_asked_to_end(place: Place) -> None:
+    item: Any = {"task_id": {"S": "t"}, "status": {"S": "processing"}}
+    place.clients.dynamodb.put_item(TableName=place.table, Item=item)
+    done = place.run("cancel", "t", "--json")
+    told = {"task_id": "t", "status": "processing", "cancel_requested": True}
+    assert (done.exit_code, json.loads(done.stdout)) == (0, told)
+    assert json.loads(place.run("show", "t", "--json").stdout)["cancel_requested"] is True
+    assert place.run("cancel", "t").stdout.startswith("asked for: ")
+
+
+def test_a_cancellation_that_comes_too_late_is_a_failure_in_both_ways(place: Place) -> None:
+    place.complete("t", PICTURES)
+    done = place.run("cancel", "t")
+    assert (done.exit_code, done.stdout, done.stderr) == (1, "", "error: too late: task t is completed\n")
+    as_json = place.run("cancel", "t", "--json")
+    told = json.loads(as_json.stdout)
+    assert (as_json.exit_code, as_json.stderr) == (1, "")
+    assert (told["ok"], told["kind"], told["task_id"], told["status"]) == (False, "too-late", "t", "completed")
+
+
 def parse(tmp_path: Path, body: str, *words: str) -> Result:
     file = tmp_path / "body.json"
     file.write_text(body)
@@ -266,7 +295,24 @@ def test_a_body_is_explained_as_json_whole(tmp_path: Path) -> None:
 def test_a_body_is_read_from_standard_input() -> None:
     job = {"task_id": "j-1", "api_path": "/api/v1/camera-angle/jobs", "request_body": {}}
     done = CliRunner().invoke(cli, ["task", "parse", "-", "--json"], input=json.dumps(job))
-    assert json.loads(done.stdout)["api_path"] == "/api/v1/camera-angle/jobs"
+    told = json.loads(done.stdout)
+    assert told["api_path"] == "/api/v1/camera-angle/jobs"
+    assert "task_type" not in told, "pipeline, which is ComfyUI's, is what it is called within"
+
+
+def test_what_is_optional_is_told_where_it_is_asked_for(tmp_path: Path) -> None:
+    body = {"task_id": "t", "task_type": "txt2img", "payload": {}}
+    asked = body | {"preview": True, "webhook": "https://hooks.example.com/sd"}
+    told = json.loads(parse(tmp_path, json.dumps(asked), "--json").stdout)
+    assert (told["preview"], told["webhook"]) == (True, "https://hooks.example.com/sd")
+    assert {"preview", "webhook"}.isdisjoint(json.loads(parse(tmp_path, json.dumps(body), "--json").stdout))
+
+
+def test_what_v1alpha1_does_not_take_it_does_not_offer(tmp_path: Path) -> None:
+    done = parse(tmp_path, '{"alwayson_scripts": {"id_task": "a"}, "prompt": "x"}')
+    assert done.exit_code == 3
+    assert "extra-batch-images" in done.stderr
+    assert "pipeline" not in done.stderr
 
 
 def test_a_pointer_and_a_reference_say_where_the_request_lies(tmp_path: Path) -> None:
@@ -297,3 +343,24 @@ def test_a_refused_body_of_eks_is_submitted_once_it_is_mended(place: Place) -> N
     done = place.run("submit", "--file", "task.json")
     assert (done.exit_code, done.stdout) == (0, "t-9\n")
     assert place.sent() == [body]
+
+
+POINTER = ["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": "large", "s3Key": "k"}]
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (POINTER, "this points to the body in s3://large/k"),
+        ({"Message": json.dumps(POINTER), "MessageId": "sns-1"}, "this points to the body in s3://large/k"),
+        ({"taskId": "42", "storage": "dynamodb"}, "this is a reference to the record of task '42'"),
+    ],
+    ids=["pointer", "in an envelope", "reference"],
+)
+def test_what_only_says_where_a_task_lies_is_refused_with_what_to_do(place: Place, message: Any, said: str) -> None:
+    (place.folder / "task.json").write_text(json.dumps(message))
+    done = place.run("submit", "--file", "task.json")
+    assert done.exit_code == 3
+    assert done.stderr.startswith(f"refused: {said}")
+    assert "send this to the queue as it is" in done.stderr
+    assert (place.records(), place.sent()) == (0, [])

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from aws_gate import Gate, gate
 from aws_servers import NOWHERE, Cloud, MadeQueue, aws_environ, unique
@@ -27,6 +28,7 @@ from scheduler.supervisor_program import program
 
 ROOT = Path(__file__).parents[2]
 CLI = [sys.executable, "-c", "from scheduler.main import main; main()", "doctor"]
+KEYS: Any = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
 ROLE = "arn:aws:sts::123456789012:assumed-role/worker/i-0abc"
 POLICY = worker_policy(
     Account(number="1", region="us-east-1"),
@@ -215,7 +217,9 @@ def test_each_permission_that_lacks_is_named_with_its_resource(guarded: tuple[Wo
     world, opened = guarded
     opened.identity_arn = ROLE
     opened.simulated = {"sqs:SendMessage": "implicitDeny", "sns:Publish": "implicitDeny"}
-    world.environ["SCHEDULER_NOTIFY_SNS_TOPIC_ARN"] = "arn:aws:sns:us-east-1:123456789012:results"
+    topic = unique("results")
+    arn = world.cloud.clients.sns.create_topic(Name=topic)["TopicArn"]
+    world.environ["SCHEDULER_NOTIFY_SNS_TOPIC_ARN"] = arn
     lacking = {
         "queue Q receive": "sqs:ReceiveMessage",
         "queue Q extend": "sqs:ChangeMessageVisibility",
@@ -224,7 +228,7 @@ def test_each_permission_that_lacks_is_named_with_its_resource(guarded: tuple[Wo
         "table T update": "dynamodb:UpdateItem",
         "table T read": "dynamodb:BatchGetItem",
         "bucket B write": "s3:PutObject",
-        "topic": "sns:Publish",
+        f"topic {topic} publish": "sns:Publish",
         "bucket B remove previews": "s3:DeleteObject",
     }
     opened.denied = frozenset(lacking.values())
@@ -237,6 +241,58 @@ def test_each_permission_that_lacks_is_named_with_its_resource(guarded: tuple[Wo
     assert world.queue.name in findings["queue Q receive"]["advice"]
     assert str(world.queue.dlq_name) in findings["queue Q refusals"]["advice"]
     assert findings["bucket B read"]["verdict"] == "skipped"
+
+
+def test_what_others_were_to_make_and_is_not_there_is_told_with_what_to_do(moto_world: World) -> None:
+    other, absent, topic = moto_world.cloud.bucket(), unique("absent"), unique("results")
+    arn = f"arn:aws:sns:eu-west-1:123456789012:{topic}"
+    moto_world.environ |= {
+        "SCHEDULER_INPUTS_ALLOW_BUCKETS": f"{moto_world.bucket}, {other}, {absent}",
+        "SCHEDULER_NOTIFY_SNS_TOPIC_ARN": arn,
+        "SCHEDULER_SD_API_RESTART_COMMAND": "nosuchcmd restart it",
+    }
+    findings = moto_world.look(code=1)
+
+    missing = {f"topic {topic}", f"input bucket {absent}", "engine sdwebui restart"}
+    assert verdicts(findings, "fail") == missing
+    assert "sns_topic_arn" in findings[f"topic {topic}"]["advice"]
+    assert "allow_buckets" in findings[f"input bucket {absent}"]["advice"]
+    assert findings["engine sdwebui restart"]["found"].startswith("there is no program nosuchcmd")
+    assert "whole path" in findings["engine sdwebui restart"]["advice"]
+    assert findings[f"input bucket {other}"]["verdict"] == "ok"
+    assert f"input bucket {moto_world.bucket}" not in findings
+
+    sns: Any = boto3.client("sns", "eu-west-1", endpoint_url=moto_world.cloud.url, **KEYS)
+    sns.create_topic(Name=topic)
+    moto_world.environ["SCHEDULER_INPUTS_ALLOW_BUCKETS"] = other
+    moto_world.environ["SCHEDULER_SD_API_RESTART_COMMAND"] = f"{sys.executable} -c pass"
+    findings = moto_world.look(code=0)
+    assert findings[f"topic {topic}"]["verdict"] == "ok"
+    assert f"{sys.executable} is there" in findings["engine sdwebui restart"]["found"]
+
+
+def test_what_a_worker_may_not_look_at_is_not_called_absent(guarded: tuple[World, Gate]) -> None:
+    world, opened = guarded
+    opened.identity_arn = ROLE
+    opened.simulated = {"sqs:SendMessage": "allowed", "sns:Publish": "allowed", "s3:GetObject": "implicitDeny"}
+    opened.denied = frozenset({"sns:GetTopicAttributes", "s3:ListBucket"})
+    world.environ["SCHEDULER_NOTIFY_SNS_TOPIC_ARN"] = "arn:aws:sns:us-east-1:123456789012:results"
+    world.environ["SCHEDULER_INPUTS_ALLOW_BUCKETS"] = "example-drafts"
+
+    findings = world.look(code=1)
+
+    assert {"topic results", "input bucket example-drafts"} <= verdicts(findings, "skipped")
+    assert findings["topic results publish"]["verdict"] == "ok"
+    assert verdicts(findings, "fail") == {"input bucket example-drafts read"}
+    assert "s3:GetObject on arn:aws:s3:::example-drafts/*" in findings["input bucket example-drafts read"]["advice"]
+
+
+def test_the_advice_for_an_engine_that_is_down_is_for_its_kind(moto_world: World) -> None:
+    moto_world.environ["SCHEDULER_ENGINES_GRAPHS"] = f"comfyui {NOWHERE}"
+    moto_world.environ["SCHEDULER_ENGINES_JOBS"] = f"job_api {NOWHERE}/jobs"
+    findings = moto_world.look(code=1)
+    assert findings["engine graphs"]["advice"] == "start ComfyUI there, or correct its address"
+    assert findings["engine jobs"]["advice"] == "start the job API there, or correct its address"
 
 
 def test_permissions_to_look_that_a_worker_needs_are_named_too(guarded: tuple[World, Gate]) -> None:
@@ -283,6 +339,7 @@ def test_an_empty_account_is_told_to_run_setup_and_everything_is_looked_at(moto_
     assert verdicts(findings, "fail") == missing | {"engine sdwebui"}
     assert all("sd-scheduler setup" in findings[check]["advice"] for check in missing)
     assert "--api" in findings["engine sdwebui"]["advice"]
+    assert findings["engine sdwebui"]["found"].endswith("/sdapi/v1/options: Connection refused")
     assert findings["queue Q receive"]["verdict"] == "ok"
 
 

@@ -55,7 +55,21 @@ def test_words_stand_as_they_are_and_what_could_steer_a_terminal_is_quoted():
     seen = shown(RECORD, error_message="no such sampler: 'x'", sampler="\x1b[31mred\n", error={"class": "rejected"})
     assert seen["error_message"] == "no such sampler: 'x'"
     assert seen["sampler"] == '"\\u001b[31mred\\n"'
-    assert seen["error"] == '{"class": "rejected"}'
+    assert seen["error"] == "class rejected"
+
+
+def test_an_error_is_told_without_what_its_message_says_already():
+    error = {"class": "rejected", "message": "no such sampler", "field": "payload.sampler_name", "engine": "422"}
+    seen = shown(RECORD, error_message="no such sampler", error=error)
+    assert seen["error"] == "class rejected, field payload.sampler_name, engine 422"
+    assert shown(RECORD, error=error)["error"].startswith("class rejected, message no such sampler, ")
+    assert shown(RECORD, error={"engine": "\x1b[31m"})["error"] == '"engine \\u001b[31m"'
+
+
+def test_several_words_are_one_line_and_no_json():
+    assert shown(RECORD, warnings=["all black", "width is 504"])["warnings"] == "all black; width is 504"
+    assert shown(RECORD, warnings=["all\nblack"])["warnings"] == '["all\\nblack"]'
+    assert shown(RECORD, warnings=[])["warnings"] == "[]"
 
 
 @pytest.mark.parametrize("value", ["soon", None, True, Decimal("1e30"), Decimal(-1)])

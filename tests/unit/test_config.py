@@ -299,12 +299,12 @@ def test_effective_tells_value_and_source_of_every_key(home):
     rows = config.effective(load(text, {"SCHEDULER_SCHEDULER_MAX_RUNS": "5", "PASSWORD": "x"}))
     assert len(rows) == sum(len(model.model_fields) for model in SECTIONS.values())
     for row in [
-        ("aws", "aws_region", "us-east-1", "conf.ini:2"),
-        ("aws", "sqs_queue_url", "tasks", "conf.ini:3"),
-        ("sd_api", "restart_command", "a 'b c'", "conf.ini:7"),
-        ("sd_api", "api_auth", "***", "conf.ini:8"),
-        ("scheduler", "max_runs", "5", "SCHEDULER_SCHEDULER_MAX_RUNS"),
-        ("scheduler", "task_deadline_s", "600", "default"),
+        ("aws", "aws_region", "us-east-1", "conf.ini:2", ""),
+        ("aws", "sqs_queue_url", "tasks", "conf.ini:3", ""),
+        ("sd_api", "restart_command", "a 'b c'", "conf.ini:7", ""),
+        ("sd_api", "api_auth", "***", "conf.ini:8", ""),
+        ("scheduler", "max_runs", "5", "SCHEDULER_SCHEDULER_MAX_RUNS", ""),
+        ("scheduler", "task_deadline_s", "600", "default", ""),
     ]:
         assert row in rows
 
@@ -346,12 +346,86 @@ class TestEngines:
             ("comfy = comfyui http://127.0.0.1:1,http://127.0.0.1:1", "the same as item 1"),
             ("com fy = comfyui http://127.0.0.1:8188", "is no runtime's name"),
             ("comfy = comfyui http://127.0.0.1:8188 'open", "expected a command line"),
+            ("comfy = comfyui http://127.0.0.1:1, http://127.0.0.1:2", "give each engine a name of its own"),
+            ("comfy = comfyui http://127.0.0.1:1 http://127.0.0.1:2 restart it", "give each engine a name of its own"),
+            ("comfy = comfyui http://127.0.0.1:1 ,http://127.0.0.1:2", "give each engine a name of its own"),
+            ("comfy = comfyui http://127.0.0.1:1, restart it", "give each engine a name of its own"),
+            ("legacy = comfyui http://127.0.0.1:8188", "tasks that ask for legacy mean a sdwebui"),
+            ("sdwebui = job_api http://127.0.0.1:8188", "tasks that ask for sdwebui mean a sdwebui"),
+            ("comfyui = sdwebui http://127.0.0.1:8188", "tasks that ask for comfyui mean a comfyui"),
         ],
     )
     def test_what_is_no_engine_is_told_with_its_line(self, home, line, right):
         (problem,) = problems(f"{MINIMAL}[engines]\n{line}\n")
         assert problem.startswith("conf.ini:7: [engines] ")
         assert right in problem
+
+    def test_a_command_may_hold_an_address_of_its_own(self, home):
+        (line,) = self.lines("comfy = comfyui http://127.0.0.1:1 curl -X POST http://127.0.0.1:2/restart").values()
+        assert line.restart_command == ("curl", "-X", "POST", "http://127.0.0.1:2/restart")
+
+    def test_an_address_has_one_kind_of_engine(self, home):
+        here = "http://127.0.0.1:1"
+        (problem,) = problems(f"{MINIMAL}[engines]\none = comfyui {here}\ntwo = job_api http://127.0.0.1:2,{here}/\n")
+        assert problem.startswith("conf.ini:8: [engines] two = ")
+        assert problem.endswith(f"{here} is one's, a comfyui: an address has one kind of engine")
+
+    def test_that_of_the_webui_counts_only_where_it_is_in_use(self, home):
+        text = f"{MINIMAL}[engines]\ncomfy = comfyui http://127.0.0.1:7860\n[sd_api]\n"
+        assert load(text).engines.lines
+        (problem,) = problems(f"{text}sd_api_base_url = http://127.0.0.1:7860\n")
+        assert "http://127.0.0.1:7860 is sdwebui's, a sdwebui" in problem
+
+    @pytest.mark.parametrize(
+        "variable", ["SCHEDULER_ENGINES_COMFY", "SCHEDULER_ENGINES_comfy", "scheduler_engines_Comfy"]
+    )
+    def test_a_variable_overrides_the_name_that_differs_in_case_alone(self, home, variable):
+        found = self.lines(
+            "Comfy = comfyui http://127.0.0.1:1\njobs = job_api http://127.0.0.1:3",
+            {variable: "comfyui http://127.0.0.1:2"},
+        )
+        assert found == {
+            "Comfy": EngineLine("comfyui", ("http://127.0.0.1:2",)),
+            "jobs": EngineLine("job_api", ("http://127.0.0.1:3",)),
+        }
+
+    def test_a_new_name_of_a_variable_is_in_lower_case(self, home):
+        assert list(self.lines("", {"SCHEDULER_ENGINES_SECOND_COMFY": "comfyui http://127.0.0.1:2"})) == [
+            "second_comfy"
+        ]
+
+    def test_a_variable_that_may_mean_several_names_is_told(self, home):
+        text = f"{MINIMAL}[engines]\nComfy = comfyui http://127.0.0.1:1\ncomfy = comfyui http://127.0.0.1:2\n"
+        (problem,) = problems(text, {"SCHEDULER_ENGINES_COMFY": "comfyui http://127.0.0.1:3"})
+        assert problem.startswith("SCHEDULER_ENGINES_COMFY: it may mean Comfy or comfy")
+        lines = load(text, {"SCHEDULER_ENGINES_comfy": "comfyui http://127.0.0.1:3"}).engines.lines
+        assert lines["comfy"].base_urls == ("http://127.0.0.1:3",)
+        assert lines["Comfy"].base_urls == ("http://127.0.0.1:1",)
+
+    def test_a_variable_that_names_none_is_told(self, home):
+        (problem,) = problems(MINIMAL, {"SCHEDULER_ENGINES__x": "comfyui http://127.0.0.1:1"})
+        assert problem.startswith("SCHEDULER_ENGINES__x: '_x' is no runtime's name")
+
+    def test_what_the_webui_is_told_is_marked_where_it_is_not_in_use(self, home):
+        text = f"{MINIMAL}[engines]\ncomfy = comfyui http://127.0.0.1:1\n"
+        notes = {row.key: row.note for row in config.effective(load(text)) if row.note}
+        assert set(notes) == {"sd_api_base_url", "restart_command"}
+        assert "[engines] lists the engines" in notes["sd_api_base_url"]
+        given = load(f"{text}[sd_api]\nsd_api_base_url = http://127.0.0.1:7860\n")
+        assert not any(row.note for row in config.effective(given) + config.effective(load(MINIMAL)))
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("SCHEDULER_FOO_BAR", "see sd-scheduler config template"),
+        ("SCHEDULER_AWS_BUCKET", "did you mean SCHEDULER_AWS_S3_BUCKET?"),
+        ("SCHEDULER_CONFG", "did you mean SCHEDULER_CONFIG?"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_likened_to_those_it_resembles(home, variable, hint):
+    (problem,) = problems(MINIMAL, {variable: "x"})
+    assert problem == f"{variable}: is no setting; {hint}"
 
 
 class TestTemplate:

@@ -6,6 +6,9 @@ import base64
 import hashlib
 import hmac
 import json
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -77,3 +80,17 @@ def test_the_body_of_a_failure():
         "error": FAILURE.message[:MAX_ERROR_CHARS],
         "context": ["käfer"],
     }
+
+
+FORMATS = Path(__file__).parents[2] / "docs/formats.md"
+
+
+@pytest.mark.parametrize("secret", [SECRET, SECRET.removeprefix("whsec_")])
+def test_the_receiver_that_is_documented_knows_what_is_ours(secret):
+    (block,) = re.findall(r"^```python\n(.*?)^```$", FORMATS.read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    told = headers(key_of(secret), named="msg_1", at_s=1_795_188_245, body=b"{}")
+    assert names["is_ours"](secret, told, b"{}")
+    assert not names["is_ours"](secret, told, b"{ }")
+    assert not names["is_ours"](secret, told | {"webhook-id": "msg_2"}, b"{}")

@@ -92,6 +92,7 @@ def test_the_bodies_that_are_documented_are_understood_and_the_rest_is_no_messag
     answers = [body for body in found if any(name in body for name in ("taskStatus", "result", "status"))]
     mapped = next(body for body in found if "init_images" in body)
     understood = [recognise(json.dumps(body)) for body in found if body not in [*answers, mapped]]
+    assert len(answers) == 2
     assert len(understood) == len(found) - 3
     tasks = [one for one in understood if isinstance(one, Task)]
     assert {task.format for task in tasks} == set(Format) - {Format.PREDECESSOR}
