@@ -35,21 +35,26 @@ def task_group() -> None:
 @config_option
 @local_option
 @json_option
+@click.option(
+    "--unseen", is_flag=True, help="Also a task without a record: sent to the queue, and received by nobody yet."
+)
 @click.argument("task_id")
-def cancel_command(config: Path | None, local: bool, as_json: bool, task_id: str) -> None:
+def cancel_command(config: Path | None, local: bool, as_json: bool, unseen: bool, task_id: str) -> None:
     """Cancel a task: one that waits at once, one that runs within a sixth of its lease (10 s at most).
 
     Exits with 0 when it is cancelled, now or before, or when its worker was asked to end it (with --json,
     cancel_requested tells the two apart); with 1 when it has another end already, or is not known.
 
     \b
-    Example:
+    Examples:
       sd-scheduler task cancel 6f9619ff-8b86-d011-b42d-00c04fc964ff
+      sd-scheduler task cancel order-77 --unseen
     """
     session = open_session(load_settings(config, local=local))
-    status = session.records.request_cancel(task_id)
+    status = session.records.request_cancel(task_id, unseen=unseen)
     if status == "missing":
-        raise no_record(task_id)
+        advice = "one that was sent to the queue has none until a worker takes it: --unseen cancels it before"
+        raise no_record(task_id, advice=advice)
     if status not in {"processing", "cancelled"}:
         raise Failure(f"too late: task {task_id} is {status}", kind="too-late", task_id=task_id, status=status)
     is_asked_for = status == "processing"

@@ -51,9 +51,9 @@ def images_of(session: Session, record: Mapping[str, Any]) -> list[Mapping[str, 
     return listed
 
 
-def no_record(task_id: str) -> Failure:
-    """Return the failure that a task is not known."""
-    return Failure(f"there is no record of task {task_id}", kind="missing", task_id=task_id)
+def no_record(task_id: str, *, advice: str | None = None) -> Failure:
+    """Return the failure that a task is not known, with what may be done about it."""
+    return Failure(f"there is no record of task {task_id}", kind="missing", advice=advice, task_id=task_id)
 
 
 def print_record(session: Session, record: Mapping[str, Any], *, as_json: bool) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -37,8 +38,23 @@ def configure(*, secrets: Sequence[str] = (), stream: TextIO | None = None) -> N
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=lambda *_: structlog.WriteLogger(cast("TextIO", _Lossy(out))),
     )
+
+
+class _Lossy:
+    """A stream that loses what cannot be written: a full disk, or a terminal that was closed, must end no loop."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def _time_of_day(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

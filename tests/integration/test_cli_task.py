@@ -121,7 +121,8 @@ def test_waiting_ends_with_the_record_or_the_timeout(place: Place) -> None:
 def test_a_task_that_is_not_there_is_a_failure_in_both_ways(place: Place) -> None:
     for words in (["show", "nope"], ["fetch", "nope"], ["cancel", "nope"]):
         done = place.run(*words)
-        assert (done.exit_code, done.stdout, done.stderr) == (1, "", "error: there is no record of task nope\n")
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert done.stderr.splitlines()[0] == "error: there is no record of task nope"
         as_json = place.run(*words, "--json")
         assert (as_json.exit_code, as_json.stderr) == (1, "")
         told = json.loads(as_json.stdout)
@@ -244,6 +245,14 @@ def test_a_task_that_waits_is_cancelled_and_cancelling_it_again_is_no_failure(pl
         assert (done.exit_code, done.stdout, done.stderr) == (0, "cancelled\n", "")
     told = json.loads(place.run("cancel", "t", "--json").stdout)
     assert told == {"task_id": "t", "status": "cancelled", "cancel_requested": False}
+
+
+def test_a_task_without_a_record_is_cancelled_on_request(place: Place) -> None:
+    done = place.run("cancel", "t")
+    assert done.exit_code == 1
+    assert "--unseen" in done.stderr
+    assert place.run("cancel", "t", "--unseen").stdout == "cancelled\n"
+    assert json.loads(place.run("show", "t", "--json").stdout)["status"] == "cancelled"
 
 
 def test_a_task_that_runs_is_asked_to_end(place: Place) -> None:

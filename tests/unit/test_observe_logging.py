@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +36,15 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 def redacted(value: Any, *secrets: str, name: str = "field") -> Any:
     return Redactor(secrets or [SECRET])(None, "info", {name: value})[name]
+
+
+def test_a_full_disk_costs_lines_and_no_work():
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        configure(stream=full)
+        for number in range(3):
+            structlog.get_logger().info("told", number=number)
+        with contextlib.suppress(OSError):  # the buffer's rest, which the test itself would write
+            full.close()
 
 
 def test_in_service_an_event_is_a_line_of_json_with_its_level_and_utc_time(stream):
