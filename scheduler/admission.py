@@ -26,7 +26,8 @@ from scheduler.wire.recognise import recognise
 log = structlog.get_logger()
 
 OFTEN, LONG_S = 10, 900.0
-"""An engine that was down in so many deliveries, over half an hour, is asked for less often: 45 of them are nine hours."""
+"""An engine that was down in so many deliveries, over half an hour, is asked for less often:
+45 of them are nine hours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

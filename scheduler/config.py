@@ -1,4 +1,6 @@
-"""conf.ini and the environment → one frozen, validated Settings, or all faults at once; it opens nothing but that file."""
+"""conf.ini and the environment → one frozen, validated Settings, or all faults at once;
+it opens nothing but that file.
+"""
 
 from __future__ import annotations
 

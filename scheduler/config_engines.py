@@ -84,7 +84,8 @@ def faults(named: Mapping[str, EngineLine]) -> dict[str, str]:
 
 
 def meant(name: str, known: Sequence[str]) -> str:
-    """Return the engine that the `name` of a variable means: a known one, whatever its case, else a new one in lower case.
+    """Return the engine that the `name` of a variable means: a known one, whatever its case, else a new one in lower
+    case.
 
     Raises ValueError, saying what would be right, for one that several might be, or that none can have.
     """

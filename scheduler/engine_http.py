@@ -1,4 +1,6 @@
-"""HTTP to an image server on this host: what is sent once, what may be asked twice, what silence means; it knows no routes."""
+"""HTTP to an image server on this host: what is sent once, what may be asked twice,
+what silence means; it knows no routes.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class NobodyListens(EngineDown):
 
 
 class AnswerTimedOut(Exception):
-    """A request that was sent once got no answer in its time; the engine is still at it, for a POST cannot be withdrawn."""
+    """A request that was sent once got no answer in its time; the engine is still at it,
+    for a POST cannot be withdrawn.
+    """
 
 
 class EngineResponse:
@@ -72,8 +76,9 @@ class EngineResponse:
 class EngineHttp:
     """One engine's server, called `api` in errors; safe for threads.
 
-    Reads (GET) share a connection a thread and are tried twice, unless nobody listens. Requests that change or generate something are
-    sent once, each on a connection of its own, so that a closed connection always means that the engine died.
+    Reads (GET) share a connection a thread and are tried twice, unless nobody listens. Requests that change or generate
+    something are sent once, each on a connection of its own, so that a closed connection always means that the engine
+    died.
     """
 
     def __init__(
@@ -152,7 +157,9 @@ class EngineHttp:
                 ) from error
 
     def get_bytes(self, path: str, most_bytes: int) -> bytes | None:
-        """Return the bytes at `path`, None if they are more than `most_bytes`. Raises as `get_json`, also when they break off."""
+        """Return the bytes at `path`, None if they are more than `most_bytes`. Raises as `get_json`,
+        also when they break off.
+        """
         with self._get(path, BODY_STALL_S, stream=True) as response:
             if response.status_code >= 300:
                 self.check(path, response.status_code, response.raw.read(300))

@@ -48,7 +48,8 @@ LOOK_AHEAD = 64
 @dataclass(slots=True, eq=False)
 class Held:
     """One task in hand. Fields are changed by the loop that has the task, but for what the keepers write: the times of
-    extension and renewal, progress, and the marks `is_lost` and `is_cancelled`. Receipts change under the registry's lock.
+    extension and renewal, progress, and the marks `is_lost` and `is_cancelled`. Receipts change under the registry's
+    lock.
 
     Times ending in `_s` are the clock's monotonic seconds.
     """
@@ -185,7 +186,8 @@ class HeldTasks:
             return held
 
     def is_settled(self, task: Task) -> bool:
-        """Tell whether a task is held whose record was seen to be its own, and never to be that of `task`, which has its id.
+        """Tell whether a task is held whose record was seen to be its own, and never to be that of `task`, which has
+        its id.
 
         That is shown by its claim, or by its end unless ids come again in this format.
         """
@@ -198,8 +200,9 @@ class HeldTasks:
     def pick(self, title: Title, loaded: str | None, is_for: Choice = lambda _: True) -> Held | None:
         """Take the waiting task that should run next into PREPARING, or return None.
 
-        Only such tasks come into question as `is_for` lets through. `title` gives the engine's title of a checkpoint's name; `loaded` is the title that will be loaded then. While
-        more tasks are just coming in, one that would have to load another checkpoint waits for them a moment.
+        Only such tasks come into question as `is_for` lets through. `title` gives the engine's title of a checkpoint's
+        name; `loaded` is the title that will be loaded then. While more tasks are just coming in, one that would have
+        to load another checkpoint waits for them a moment.
         """
         with self.lock:
             waiting = [held for held in self._tasks.values() if held.state is State.WAITING and is_for(held.task)]

@@ -102,8 +102,8 @@ def inspect(data: bytes, *, max_pixels: int, thorough: bool, is_input: bool = Fa
     `is_input` is for what an engine will decode: the bound is for all frames together, and a PNG is decoded too, for
     checksums may be right over nonsense.
 
-    A PNG of an engine's carries checksums, which are read through. Other formats carry none: `thorough` decodes them to find
-    out whether they are whole.
+    A PNG of an engine's carries checksums, which are read through. Other formats carry none: `thorough` decodes them to
+    find out whether they are whole.
     """
     kind = sniff(data)
     if kind is None:

@@ -145,7 +145,9 @@ class TaskProcessor:
         return True
 
     def note_job(self, held: Held) -> None:
-        """Have the record tell at once which job of the engine is at the task; when AWS fails, the next renewal does."""
+        """Have the record tell at once which job of the engine is at the task;
+        when AWS fails, the next renewal does.
+        """
         if held.claim is None:
             return
         try:
@@ -357,7 +359,8 @@ class TaskProcessor:
         """Hand a task with its end written on to be announced, when somebody wants to know, else to the deleter.
 
         `end` is None when it was announced already. `failed_at_s` (epoch seconds, not after the record's
-        `finished_at`) is when it failed, if it did: a message sent after that asks for another run, and goes back instead.
+        `finished_at`) is when it failed, if it did: a message sent after that asks for another run, and goes back
+        instead.
         """
         held.failed_at_s = failed_at_s
         if held.task.preview and (held.claim is None or held.claim.attempt > 1):

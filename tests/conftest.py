@@ -14,7 +14,8 @@ from fakes import FakeClock
 
 # A process that a test starts would compile all of the scheduler again, where Python was told to keep nothing of it.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# Each session of boto3 would read its services' models from disk again, a third of a second for each; they are the same.
+# Each session of boto3 would read its services' models from disk again, a third of a second for each; they are the
+# same.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)  # type: ignore[attr-defined]
 
 

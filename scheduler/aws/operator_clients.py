@@ -41,7 +41,9 @@ class OperatorClients:
 
 
 def build(region: str, *, topic_region: str | None = None) -> OperatorClients:
-    """Build them for `region`, and for that of the topic of ends. Raises AccessDenied when there are no credentials, Unavailable for a broken profile."""
+    """Build them for `region`, and for that of the topic of ends. Raises AccessDenied when there are no credentials,
+    Unavailable for a broken profile.
+    """
     with translated("reading the AWS credentials"):
         session = boto3.Session(region_name=region)
         if session.get_credentials() is None:

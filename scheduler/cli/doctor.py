@@ -34,7 +34,8 @@ REPOSITORY = Path(__file__).parents[2]
 @policy_option
 @json_option
 def doctor_command(config: Path | None, policy: str | None, as_json: bool) -> None:
-    """Check the configuration, credentials, each permission used, queues, table, buckets, topic, engines, disk and clock.
+    """Check the configuration, credentials, each permission used, queues, table, buckets, topic, engines, disk and
+    clock.
 
     Run it on the instance, as the user that the daemon runs as. It hides no message from anybody (its look into a queue
     counts as one receive) and writes nothing but one small object, <default_prefix>/doctor-probe.txt. What it could not

@@ -57,8 +57,8 @@ def work_size(payload: Mapping[str, Any]) -> float:
 
 
 class Pace:
-    """How engines of one kind render: seconds per unit of work and per task, as moving averages; and how long work takes
-    to come to them. Not safe for threads, its owner locks it.
+    """How engines of one kind render: seconds per unit of work and per task, as moving averages; and how long work
+    takes to come to them. Not safe for threads, its owner locks it.
     """
 
     def __init__(self, weight: float = 0.2) -> None:

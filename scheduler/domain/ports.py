@@ -26,10 +26,10 @@ class Clock(Protocol):
 class PreparedRun:
     """A task made ready for the engine, beside the engine thread: encoded once, checked as far as can be.
 
-    `image_count` is how many images the answer must hold, None where only the engine knows; `checkpoint` is the engine's own title of the model
-    they must come from, `sampler` the name that the answer must show; None means that any will do.
-    `estimate_bytes` bounds what the answer may take in memory. `resume_job_id` is what an engine with jobs called the one
-    that it was given for this very task before, and that may still run there.
+    `image_count` is how many images the answer must hold, None where only the engine knows; `checkpoint` is the
+    engine's own title of the model they must come from, `sampler` the name that the answer must show; None means that
+    any will do. `estimate_bytes` bounds what the answer may take in memory. `resume_job_id` is what an engine with jobs
+    called the one that it was given for this very task before, and that may still run there.
     """
 
     task: Task
@@ -117,7 +117,9 @@ class Engine(Protocol):
         """Tell whether it is of the kind that runs such tasks, whatever runtime they name."""
 
     def needs(self, task: Task) -> Needs:
-        """Return which checkpoint and how much work a task asks for. Asks nobody and raises nothing, whatever it holds."""
+        """Return which checkpoint and how much work a task asks for.
+        Asks nobody and raises nothing, whatever it holds.
+        """
 
     def probe(self) -> None:
         """Raise EngineDown unless the engine can take a request now; refresh what is known of its models."""

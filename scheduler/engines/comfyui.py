@@ -52,7 +52,8 @@ class ComfyUiEngine:
     """One ComfyUI server.
 
     `client_id` is this scheduler's name with the engine: what is left there under it, by a process before this one
-    too, is ended before the first prompt. It must be nobody else's. `sleep` is how waits pass where there are no events.
+    too, is ended before the first prompt. It must be nobody else's. `sleep` is how waits pass where there are no
+    events.
     """
 
     def __init__(

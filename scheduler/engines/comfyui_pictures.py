@@ -1,4 +1,6 @@
-"""Pictures that a graph starts from: by address or inline in the task, as names in the engine's input folder in what is posted."""
+"""Pictures that a graph starts from: by address or inline in the task,
+as names in the engine's input folder in what is posted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""How answers that are no pictures are sorted, whatever the engine: rows of a table, and words that all of them share; pure."""
+"""How answers that are no pictures are sorted, whatever the engine: rows of a table,
+and words that all of them share; pure.
+"""
 
 from __future__ import annotations
 

@@ -183,7 +183,9 @@ class JobApiEngine:
         self._client.require_health()
 
     def golden(self, *, deadline_s: float) -> None:  # noqa: ARG002 - the port's; nothing is rendered here
-        """See the port. The API makes nothing without a picture in S3, so what its jobs last told of the host decides."""
+        """See the port. The API makes nothing without a picture in S3,
+        so what its jobs last told of the host decides.
+        """
         self.probe()
         broken = self._broken
         if broken is not None and self._clock.monotonic() - broken.at_s < BROKEN_S:

@@ -73,7 +73,9 @@ class Job:
 
 
 def read_job(answer: Any, *, of: str | None = None) -> Job:
-    """Return the job in an answer. Raises BadResult when there is none in it, or not the job `of` that was asked for."""
+    """Return the job in an answer. Raises BadResult when there is none in it,
+    or not the job `of` that was asked for.
+    """
     if not isinstance(answer, dict):
         raise BadResult(f"the job API answered with no job: {shorten(answer)}")
     job_id, status = answer.get("job_id"), answer.get("status")

@@ -70,7 +70,8 @@ def _script(script: Any, field: str, inputs: Rationed) -> Any:
 def _within(value: Any, field: str, inputs: Rationed, *, is_picture: bool) -> Any:
     """Replace the addresses in an extension's arguments: those under a picture's name, and those that stand alone.
 
-    `is_picture` tells whether a text here may be a picture: the nearest name above it decides, whatever lists are between.
+    `is_picture` tells whether a text here may be a picture: the nearest name above it decides, whatever lists are
+    between.
     """
     match value:
         case list():

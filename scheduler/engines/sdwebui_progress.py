@@ -45,7 +45,9 @@ class Jobs:
             return None
 
     def has_ended(self, stamp: Any, *, within_s: float) -> bool:
-        """Wait until the engine is not at the job `stamp` any more (at none, when None); False if it does not say so."""
+        """Wait until the engine is not at the job `stamp` any more (at none, when None);
+        False if it does not say so.
+        """
         give_up_s = self._clock.monotonic() + within_s
         while self._clock.monotonic() < give_up_s:
             try:

@@ -71,8 +71,8 @@ class Slot:
     def interrupt(self, run: PreparedRun, send: Callable[[], bool]) -> bool:
         """Tell `run` to end if it is the present one, and `send` the engine word of it if that may have it.
 
-        From now on whatever the run brings is no result, even if the engine did not hear of it. Return whether there was
-        nothing to send, or it was sent.
+        From now on whatever the run brings is no result, even if the engine did not hear of it. Return whether there
+        was nothing to send, or it was sent.
         """
         with self._lock:
             turn = self.now

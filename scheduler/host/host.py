@@ -44,7 +44,8 @@ LATER_S = 30.0
 class Host:
     """What of this host concerns its fleet. `watch`, `belong`, `lead` and `price` are what the loops repeat.
 
-    `trouble` says why no work is possible here, and is empty when it is. `on_leaving` is called when EC2 is about to take the instance, and again when it will take it sooner than was told.
+    `trouble` says why no work is possible here, and is empty when it is. `on_leaving` is called when EC2 is about to
+    take the instance, and again when it will take it sooner than was told.
     """
 
     def __init__(

@@ -32,8 +32,8 @@ QUEUE, TABLE, BUCKET = "sd-tasks", "sd-tasks", "sd-images"
 KEPT_SECTIONS = ("inputs", "notify")
 """What a person may want to try here: edits of it outlast the next start, at which the daemon reads them."""
 CONFIG = """\
-# Written by `sd-scheduler local` at its start, which alone it is read at by the daemon. It keeps [inputs] and [notify] as
-# they are edited here, and writes the rest anew: to try them, stop it, edit, and start it again.
+# Written by `sd-scheduler local` at its start, which alone it is read at by the daemon. It keeps [inputs] and [notify]
+# as they are edited here, and writes the rest anew: to try them, stop it, edit, and start it again.
 [aws]
 aws_region = {region}
 sqs_queue_url = {queue}

@@ -102,7 +102,9 @@ class ClaimKeeper:
 
 
 class Interrupter:
-    """Ends runs that were cancelled or are another's; on a thread of its own, for an engine may be slow to hear of it."""
+    """Ends runs that were cancelled or are another's; on a thread of its own,
+    for an engine may be slow to hear of it.
+    """
 
     def __init__(self, lanes: Sequence[Lane]) -> None:
         self._lanes = lanes

@@ -15,7 +15,9 @@ SLOW_S = 1.0
 
 
 def is_served(lanes: Sequence[Lane], task: Task) -> bool:
-    """Tell whether to hold a task: an engine for it is ready, or none is at all, when nothing more is received anyway."""
+    """Tell whether to hold a task: an engine for it is ready, or none is at all,
+    when nothing more is received anyway.
+    """
     ready = [lane for lane in lanes if lane.is_ready]
     return not ready or any(lane.is_for(task) for lane in ready)
 

@@ -89,7 +89,9 @@ class PrepareLoop:
         return is_prepared
 
     def _see_who_is_to_blame(self, held: Held, error: EngineDown) -> None:
-        """Wait for an engine that is away; one that answers otherwise must not wait for what it cannot do for a task."""
+        """Wait for an engine that is away; one that answers otherwise must not wait for what
+        it cannot do for a task.
+        """
         try:
             self._lane.engine.probe()
         except EngineDown:

@@ -41,8 +41,8 @@ POINT = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQV
 class FetchedInputs:
     """The `Inputs` port over HTTP and S3.
 
-    `s3` may be given later, by `use`. `buckets` are the only ones that are read. `max_bytes` and `timeout_s` bound one input, all its redirects
-    included; `max_pixels` bounds a picture before any of its pixels is decoded.
+    `s3` may be given later, by `use`. `buckets` are the only ones that are read. `max_bytes` and `timeout_s` bound one
+    input, all its redirects included; `max_pixels` bounds a picture before any of its pixels is decoded.
     """
 
     def __init__(
@@ -108,7 +108,9 @@ class FetchedInputs:
 
 
 class JudgedInputs:
-    """The `Inputs` port by addresses alone: refuses what would be refused, fetches nothing, and has a point for each."""
+    """The `Inputs` port by addresses alone: refuses what would be refused, fetches nothing,
+    and has a point for each.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._guard = Guard(settings.inputs.allow_hosts)

@@ -24,7 +24,8 @@ def shorten(value: object, chars: int = 80) -> str:
 def parse_json(text: str, *, field: str) -> Any:
     """Return the JSON value in `text`; `field` is what the error calls it.
 
-    Raises Rejected for NaN and infinities, broken surrogates, nesting too deep to walk, numbers too long to read, more values than anybody needs.
+    Raises Rejected for NaN and infinities, broken surrogates, nesting too deep to walk, numbers too long to read, more
+    values than anybody needs.
     """
     if sum(text.count(mark) for mark in ",[{") > MAX_VALUES:
         raise Rejected(f"{field} holds more than {MAX_VALUES} values", field=field)

@@ -21,7 +21,9 @@ Name = Annotated[str, Field(min_length=1, max_length=300)]
 
 
 class OwnMessage(BaseModel):
-    """``{"task_id", "task_type", "payload", "runtime"?, "prefix"?, "checkpoint"?, "context"?, "webhook"?, "preview"?}``."""
+    """``{"task_id", "task_type", "payload", "runtime"?, "prefix"?, "checkpoint"?, "context"?,
+    "webhook"?, "preview"?}``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 

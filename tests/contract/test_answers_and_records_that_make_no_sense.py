@@ -1,4 +1,6 @@
-"""The adapters among records that others wrote and answers that AWS never gave: an outage or a refusal, never a crash."""
+"""The adapters among records that others wrote and answers that AWS never gave:
+an outage or a refusal, never a crash.
+"""
 
 from __future__ import annotations
 
@@ -248,7 +250,9 @@ def spoil(state: DynamoFleetState, item: str, name: str, odd: dict[str, Any] | N
 
 @pytest.mark.parametrize(("item", "name"), [(item, name) for item, names in FLEET_NAMES.items() for name in names])
 def test_one_odd_record_of_the_fleet_stops_nobody(fleet: DynamoFleetState, item: str, name: str) -> None:
-    """Each is read as it is, or is as if absent; who must obey it is told that it cannot be had; no two of it are told."""
+    """Each is read as it is, or is as if absent; who must obey it is told that it cannot be
+    had; no two of it are told.
+    """
     for odd in (None, *ODD.values(), *({"S": body} for body in ODD_BODIES if name in {"body", "report"})):
         spoil(fleet, item, name, odd)
         fleet._odd.clear()

@@ -31,8 +31,8 @@ EKS_KEY_WITHOUT_PREFIX = "{id}/{id}-[0-9a-f]{{4}}-{n}.png"
 class Order:
     """A body, the pattern of its pictures' keys, their sizes, what each says in its PNG, and what each shows.
 
-    `checkpoint` begins the name of what it must be rendered with. `record` is what lies in the table before a message that only refers to it. An order without a `key` leaves its
-    result to the engine, of the one size.
+    `checkpoint` begins the name of what it must be rendered with. `record` is what lies in the table before a message
+    that only refers to it. An order without a `key` leaves its result to the engine, of the one size.
     """
 
     name: str

@@ -16,7 +16,9 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def subscribed(world: World) -> tuple[str, str]:
-    """Make a topic and a queue that gets what is published there, as it is; return the topic's ARN and the queue's URL."""
+    """Make a topic and a queue that gets what is published there, as it is;
+    return the topic's ARN and the queue's URL.
+    """
     clients, queue = world.cloud.clients, world.cloud.queue(dlq=False)
     topic_arn = clients.sns.create_topic(Name=unique("results"))["TopicArn"]
     asked = clients.sqs.get_queue_attributes(QueueUrl=queue.url, AttributeNames=["QueueArn"])

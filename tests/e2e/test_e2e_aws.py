@@ -1,4 +1,6 @@
-"""SQS, DynamoDB and S3 fail in turn, in every way they can, while work goes on: nothing lost, nothing rendered twice."""
+"""SQS, DynamoDB and S3 fail in turn, in every way they can, while work goes on:
+nothing lost, nothing rendered twice.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,8 @@ COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
 class Wish:
     """What a task must have come to: so many pictures of this prompt, seeds counted up from `seed`.
 
-    A graph names one seed for all of them, and its pictures say nothing of themselves: they are known by what they show.
+    A graph names one seed for all of them, and its pictures say nothing of themselves: they are known by what they
+    show.
     """
 
     prompt: str

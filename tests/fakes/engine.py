@@ -40,7 +40,8 @@ class FakeEngine:
     """The `Engine` port; a picture follows from the request's body alone, so that a re-run gives the same bytes.
 
     `fail_next(n, error, on="generate")` makes renders fail that the engine took, ``connect`` those it never took;
-    likewise ``probe``, ``prepare``, ``output``, ``golden`` and ``free_memory``. After `hold` renders wait until `let_go`. Each render takes `render_s` of the clock.
+    likewise ``probe``, ``prepare``, ``output``, ``golden`` and ``free_memory``. After `hold` renders wait until
+    `let_go`. Each render takes `render_s` of the clock.
     """
 
     def __init__(

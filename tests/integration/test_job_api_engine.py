@@ -1,4 +1,6 @@
-"""The job API's engine against its stand-in, a real process: jobs, faults, deaths, and jobs taken up again by their id."""
+"""The job API's engine against its stand-in, a real process: jobs, faults, deaths,
+and jobs taken up again by their id.
+"""
 
 import random
 import socket

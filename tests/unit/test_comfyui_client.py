@@ -1,4 +1,6 @@
-"""The ComfyUI client over stubbed HTTP, and the wait for an end over a scripted engine; connections are in the integration tests."""
+"""The ComfyUI client over stubbed HTTP, and the wait for an end over a scripted engine;
+connections are in the integration tests.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""Settings from conf.ini and the environment: precedence, faults all at once, secrets never shown, a template that loads."""
+"""Settings from conf.ini and the environment: precedence, faults all at once,
+secrets never shown, a template that loads.
+"""
 
 from __future__ import annotations
 

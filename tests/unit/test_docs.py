@@ -1,4 +1,6 @@
-"""The documents say what the code does: settings, commands, metrics, events, attributes, exit codes, links, translations."""
+"""The documents say what the code does: settings, commands, metrics, events, attributes,
+exit codes, links, translations.
+"""
 
 from __future__ import annotations
 
