@@ -7,12 +7,11 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -35,6 +34,7 @@ from scheduler.config_sections import (
     bounds,
     is_list,
     is_secret,
+    samples,
 )
 from scheduler.domain.errors import ConfigError
 
@@ -46,21 +46,11 @@ _LAST = sys.maxsize
 """The line of what stands on none: it is reported after what does."""
 
 _KEYS = {(section, key): info for section, model in SECTIONS.items() for key, info in model.model_fields.items()}
-_OPEN = {section: model.open for section, model in SECTIONS.items() if model.open is not None}
+OPEN = {section: model.open for section, model in SECTIONS.items() if model.open is not None}
 """What any key means in the sections whose keys are names that the user gives."""
-_ALIASES = {(section, name): key for section, model in SECTIONS.items() for name, key in model.also.items()}
-_NOBODYS = ("sqs_queue_url", "s3_bucket")
-"""Keys of [aws] whose example names an account, or a bucket, that is nobody's."""
-_WEBUI = ("sd_api", "sd_api_base_url")
-_OF_WEBUI = (_WEBUI, ("sd_api", "restart_command"))
-"""What means nothing where the WebUI of [sd_api] is not among the engines; other WebUIs have the same login."""
-_VARIABLES = {f"{PREFIX}{section}_{key}".upper(): (section, key) for section, key in (*_KEYS, *_ALIASES)}
-_HEADER = f"""\
-The configuration of sd-scheduler: cp conf.template.ini conf.ini, then fill in [aws].
-A line that begins with # or ; is a comment; to change a default, remove the # before its key.
-${{NAME}} in a value is replaced from the environment; write $${{ for the characters ${{.
-{PREFIX}<SECTION>_<KEY> in the environment overrides a key: {PREFIX}AWS_S3_BUCKET, {PREFIX}SCHEDULER_MAX_RUNS.
-"sd-scheduler config check" tells what is wrong, "sd-scheduler config show" what is in effect."""
+ALIASES = {(section, name): key for section, model in SECTIONS.items() for name, key in model.also.items()}
+WEBUI = ("sd_api", "sd_api_base_url")
+_VARIABLES = {f"{PREFIX}{section}_{key}".upper(): (section, key) for section, key in (*_KEYS, *ALIASES)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,25 +96,12 @@ class Settings:
     @property
     def has_webui(self) -> bool:
         """Whether the WebUI of [sd_api] is one of them."""
-        return bool(config_engines.webui_runtimes(self.engines, is_given=_WEBUI in self.sources))
+        return bool(config_engines.webui_runtimes(self.engines, is_given=WEBUI in self.sources))
 
     @property
     def input_buckets(self) -> tuple[str, ...]:
         """The buckets that tasks may name inputs from."""
         return self.inputs.allow_buckets or (self.aws.s3_bucket,)
-
-
-class Shown(NamedTuple):
-    """One setting, fit for anybody's eyes; `source` is ``file:line``, a variable's name or ``default``.
-
-    `note` says why it is not in effect, where it is not.
-    """
-
-    section: str
-    key: str
-    value: str
-    source: str
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +127,7 @@ class _Faults:
         self._found.append((line, f"{source}: {what}"))
 
     def add_value(self, section: str, key: str, given: _Given, what: str) -> None:
-        shown = "***" if is_secret(_info(section, key)) else _quoted(given.text)
+        shown = "***" if is_secret(info_of(section, key)) else _quoted(given.text)
         self.add(given.source, f"[{section}] {given.name} = {shown}: {what}", line=given.line)
 
     def in_order(self) -> list[str]:
@@ -191,46 +168,6 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     )
 
 
-def effective(settings: Settings) -> list[Shown]:
-    """Return every setting, in the order of the template, secrets as ``***``."""
-    sections: dict[str, Section] = {name: getattr(settings, name) for name in SECTIONS}
-    notes = {} if settings.has_webui else dict.fromkeys(_OF_WEBUI, "not in use: [engines] lists the engines")
-    return [
-        Shown(name, key, value, settings.sources.get((name, key), "default"), notes.get((name, key), ""))
-        for name, section in sections.items()
-        for key, value in section.shown().items()
-    ]
-
-
-def template() -> str:
-    """Return conf.template.ini: a valid file with examples for the required keys, the others commented out."""
-    lines = [f"# {line}" for line in _HEADER.splitlines()]
-    for section, model in SECTIONS.items():
-        lines += ["", "", *_comment(model.about), f"[{section}]"]
-        for key, value in _samples(model).items():
-            is_required = _info(section, key).is_required()
-            meaning = _meaning(section, key) + (" The value is an example: write your own." if is_required else "")
-            lines += ["", *_comment(meaning), f"{'' if is_required else '#'}{key} = {value}".rstrip()]
-    return "\n".join(lines) + "\n"
-
-
-def left_as_examples(settings: Settings) -> list[str]:
-    """Return the keys of [aws] that still have the template's value although it can be nobody's own."""
-    examples, given = _samples(Aws), settings.aws.shown()
-    return [key for key in _NOBODYS if given[key] == examples[key]]
-
-
-def markdown_table() -> str:
-    """Return every setting as a row of a Markdown table: section, key, default, meaning."""
-    lines = ["| section | key | default | meaning |", "|---|---|---|---|"]
-    for section, model in SECTIONS.items():
-        for key, value in _samples(model).items():
-            default = "(required)" if _info(section, key).is_required() else f"`{value}`" if value else "(empty)"
-            name, default = ("NAME", "(none)") if section in _OPEN else (key, default)
-            lines.append(f"| {section} | {name} | {default} | {_meaning(section, key)} |")
-    return "\n".join(lines) + "\n"
-
-
 def hide_login(url: str) -> str:
     """Return `url` (or text that holds some) with everything between ``//`` and the last ``@`` hidden."""
     return re.sub(r"//.*@", "//***@", url, flags=re.DOTALL)
@@ -260,12 +197,12 @@ def _from_file(ini: IniFile, file: Path, faults: _Faults) -> _GivenKeys:
     for entry in ini.entries:
         if entry.section not in SECTIONS:
             continue
-        place = (entry.section, _ALIASES.get((entry.section, entry.key), entry.key))
+        place = (entry.section, ALIASES.get((entry.section, entry.key), entry.key))
         source = f"{file}:{entry.line}"
-        if entry.section in _OPEN and not syntax.RUNTIME.fullmatch(entry.key):
+        if entry.section in OPEN and not syntax.RUNTIME.fullmatch(entry.key):
             what = f"[{entry.section}] {plain(entry.key)} is no runtime's name: {syntax.RIGHT_RUNTIME}"
             faults.add(source, what, line=entry.line)
-        elif place not in _KEYS and entry.section not in _OPEN:
+        elif place not in _KEYS and entry.section not in OPEN:
             what = f"[{entry.section}] {plain(entry.key)} is no key; {_home(*place)}"
             faults.add(source, what, line=entry.line)
         elif place in given:
@@ -283,7 +220,7 @@ def _from_file(ini: IniFile, file: Path, faults: _Faults) -> _GivenKeys:
 def _own_lines(entry: Entry, place: tuple[str, str], faults: _Faults, source: str) -> str:
     """Return the entry's value, without following lines that are part of it by a slip of indentation alone."""
     first, _, rest = entry.value.partition("\n")
-    if not rest or (is_list(_info(*place)) and "=" not in rest):
+    if not rest or (is_list(info_of(*place)) and "=" not in rest):
         return entry.value
     what = "the next line is indented, which makes it part of this value; remove its indentation"
     faults.add(source, f"[{entry.section}] {entry.key}: {what}", line=entry.line)
@@ -291,7 +228,7 @@ def _own_lines(entry: Entry, place: tuple[str, str], faults: _Faults, source: st
 
 
 def _served(api: SdApi, engines: Engines, given: Mapping[tuple[str, str], object]) -> dict[str, syntax.EngineLine]:
-    return config_engines.served(api, engines, is_given=_WEBUI in given)
+    return config_engines.served(api, engines, is_given=WEBUI in given)
 
 
 def _from_environment(environ: Mapping[str, str], in_file: _GivenKeys, faults: _Faults) -> _GivenKeys:
@@ -300,7 +237,7 @@ def _from_environment(environ: Mapping[str, str], in_file: _GivenKeys, faults: _
         if not variable.upper().startswith(PREFIX) or variable == FILE_VARIABLE:
             continue
         section, _, name = variable[len(PREFIX) :].partition("_")
-        if section.lower() in _OPEN and name:
+        if section.lower() in OPEN and name:
             section = section.lower()
             try:
                 name = config_engines.meant(name, [key for home, key in in_file if home == section])
@@ -312,7 +249,7 @@ def _from_environment(environ: Mapping[str, str], in_file: _GivenKeys, faults: _
         else:
             faults.add(variable, f"is no setting; {_nearest_variable(variable)}")
             continue
-        place = (section, _ALIASES.get((section, name), name))
+        place = (section, ALIASES.get((section, name), name))
         if place in given:
             faults.add(variable, f"says the same as {given[place].source}; keep one")
         else:
@@ -354,27 +291,27 @@ def _section(
         elif file and key not in spoiled:
             info = _KEYS[name, key]
             faults.add(
-                str(file), f"[{name}] {key} is missing: {info.description} Example: {key} = {_samples(model)[key]}"
+                str(file), f"[{name}] {key} is missing: {info.description} Example: {key} = {samples(model)[key]}"
             )
     return None
 
 
 def _what_is_right(section: str, key: str, detail: ErrorDetails, text: str) -> str:
     said = detail.get("ctx", {}).get("error")
-    right = str(said) if isinstance(said, ValueError) else f"expected {bounds(_info(section, key))}"
+    right = str(said) if isinstance(said, ValueError) else f"expected {bounds(info_of(section, key))}"
     return f"{right} (a comment needs a line of its own)" if re.search(r"\s[#;]", text) else right
 
 
-def _info(section: str, key: str) -> FieldInfo:
+def info_of(section: str, key: str) -> FieldInfo:
     """Return what is known of a key that its section has or lets the user name."""
-    return _KEYS.get((section, key)) or _OPEN[section]
+    return _KEYS.get((section, key)) or OPEN[section]
 
 
 def _home(section: str, key: str) -> str:
     """Say where an unknown key of a section belongs, or what it may have been meant to be."""
-    if other := next((name for name, known in (*_KEYS, *_ALIASES) if known == key), None):
+    if other := next((name for name, known in (*_KEYS, *ALIASES) if known == key), None):
         return f"it belongs into [{other}]"
-    return _nearest(key, [known for name, known in (*_KEYS, *_ALIASES) if name == section], "{}")
+    return _nearest(key, [known for name, known in (*_KEYS, *ALIASES) if name == section], "{}")
 
 
 def _nearest_variable(variable: str) -> str:
@@ -396,25 +333,3 @@ def _quoted(text: str) -> str:
     """Return a value fit for one line of a report: no login, no second line, bounded."""
     first, more, _ = hide_login(text).partition("\n")
     return f"{first[:MAX_SHOWN_CHARS]!r}{'...' if more or len(first) > MAX_SHOWN_CHARS else ''}"
-
-
-def _samples(model: type[Section]) -> dict[str, str]:
-    """Return a section as it would be written: examples where a value is required, else the defaults."""
-    examples = {
-        key: info.examples[0] for key, info in model.model_fields.items() if info.is_required() and info.examples
-    }
-    return model.model_validate(examples | model.example).shown()
-
-
-def _meaning(section: str, key: str) -> str:
-    info = _info(section, key)
-    parts = [info.description or ""]
-    if limits := bounds(info):
-        parts.append(f"{limits.capitalize()}.")
-    if names := [name for (home, name), target in _ALIASES.items() if (home, target) == (section, key)]:
-        parts.append(f"Also read as {' or '.join(names)}.")
-    return " ".join(parts)
-
-
-def _comment(text: str) -> list[str]:
-    return [f"# {line}" for line in textwrap.wrap(text, width=100, break_on_hyphens=False, break_long_words=False)]

@@ -401,3 +401,11 @@ def bounds(info: FieldInfo) -> str:
         limit: list[Any] = [getattr(rule, name) for rule in info.metadata if hasattr(rule, name)]
         words += [f"{word} {value}" for value in limit]
     return " ".join(words) + (", or nothing" if info.annotation == float | None else "")
+
+
+def samples(model: type[Section]) -> dict[str, str]:
+    """Return a section as it would be written: examples where a value is required, else the defaults."""
+    examples = {
+        key: info.examples[0] for key, info in model.model_fields.items() if info.is_required() and info.examples
+    }
+    return model.model_validate(examples | model.example).shown()

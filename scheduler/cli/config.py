@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from scheduler import config
+from scheduler import config, config_pages
 from scheduler.cli.failure import Failure
 from scheduler.cli.options import json_option
 from scheduler.cli.supervise import supervisor_command
@@ -57,14 +57,14 @@ def check(file: Path | None, as_json: bool) -> None:
       sd-scheduler config check -c /etc/sd-scheduler/conf.ini
     """  # \b is click's own mark for lines that are not to be wrapped
     settings = config.load(file, os.environ)
-    examples = config.left_as_examples(settings)
+    examples = config_pages.left_as_examples(settings)
     if as_json:
         file_read = settings.file and str(settings.file)
         engines = [asdict(engine) for engine in settings.configured_engines]
         told = {"ok": True, "file": file_read, "problems": [], "left_as_examples": examples, "engines": engines}
         click.echo(json.dumps(told, indent=2))
         return
-    rows = config.effective(settings)
+    rows = config_pages.effective(settings)
     given = [row.source for row in rows if row.source != "default"]
     in_file = sum(":" in source for source in given)
     read = f"{in_file} keys from {settings.file}" if settings.file else "no file read"
@@ -90,7 +90,7 @@ def show(file: Path | None, as_json: bool) -> None:
       sd-scheduler config show
       sd-scheduler config show --json | jq -r .aws.s3_bucket.value
     """  # \b is click's own mark for lines that are not to be wrapped
-    rows = config.effective(config.load(file, os.environ)) + _endpoints(os.environ)
+    rows = config_pages.effective(config.load(file, os.environ)) + _endpoints(os.environ)
     if as_json:
         sections: dict[str, dict[str, dict[str, str]]] = {}
         for row in rows:
@@ -116,7 +116,7 @@ def template(file: Path | None, form: str) -> None:
       sd-scheduler config template > conf.ini
       sd-scheduler config template --format markdown
     """  # \b is click's own mark for lines that are not to be wrapped
-    text = config.template() if form == "ini" else config.markdown_table()
+    text = config_pages.template() if form == "ini" else config_pages.markdown_table()
     if file is None:
         click.echo(text, nl=False)
         return
@@ -128,16 +128,16 @@ def template(file: Path | None, form: str) -> None:
     click.echo(f"wrote {file}", err=True)
 
 
-def _endpoints(environ: Mapping[str, str]) -> list[config.Shown]:
+def _endpoints(environ: Mapping[str, str]) -> list[config_pages.Shown]:
     """Return the variables by which boto3 itself is sent elsewhere."""
     return [
-        config.Shown("environment", name, config.hide_login(value), name)
+        config_pages.Shown("environment", name, config.hide_login(value), name)
         for name, value in sorted(environ.items())
         if name == "AWS_ENDPOINT_URL" or name.startswith("AWS_ENDPOINT_URL_")
     ]
 
 
-def _print_table(rows: list[config.Shown]) -> None:
+def _print_table(rows: list[config_pages.Shown]) -> None:
     noted = any(row.note for row in rows)
     table = Table("section", Column("key", no_wrap=True), "value", "source", *(["note"] if noted else []))
     for row in rows:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler import config
+from scheduler import config_pages
 
 REPOSITORY = Path(__file__).parents[2]
 MINIMAL = "[aws]\naws_region = us-east-1\nsqs_queue_url = tasks\ndynamodb_table = records\ns3_bucket = pictures\n"
@@ -45,7 +45,7 @@ def environment(more=None):
 
 def test_from_the_template_to_a_checked_configuration(run, tmp_path):
     assert run("template", "-c", "conf.ini").returncode == 0
-    assert (tmp_path / "conf.ini").read_text() == config.template()
+    assert (tmp_path / "conf.ini").read_text() == config_pages.template()
     done = run("check")
     assert done.returncode == 0
     assert re.match(r"OK: 4 keys from conf.ini, 0 from the environment, \d+ by default\n", done.stdout)
@@ -68,8 +68,8 @@ def test_the_template_is_never_written_over_a_file(run, tmp_path):
 
 
 def test_the_template_is_printed_in_both_forms(run):
-    assert run("template").stdout == config.template()
-    assert run("template", "--format", "markdown").stdout == config.markdown_table()
+    assert run("template").stdout == config_pages.template()
+    assert run("template", "--format", "markdown").stdout == config_pages.markdown_table()
 
 
 def test_check_tells_every_problem_on_a_line_and_exits_with_2(run, tmp_path):

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from scheduler import config
+from scheduler import config, config_pages
 from scheduler.cli.root import cli
 from scheduler.config_sections import SECTIONS
 from scheduler.config_syntax import EngineLine
@@ -298,7 +298,7 @@ def test_every_key_tells_its_meaning():
 
 def test_effective_tells_value_and_source_of_every_key(home):
     text = MINIMAL.replace("aws_region", "region") + "[sd_api]\nrestart_command = a 'b c'\napi_auth = ann:${PASSWORD}\n"
-    rows = config.effective(load(text, {"SCHEDULER_SCHEDULER_MAX_RUNS": "5", "PASSWORD": "x"}))
+    rows = config_pages.effective(load(text, {"SCHEDULER_SCHEDULER_MAX_RUNS": "5", "PASSWORD": "x"}))
     assert len(rows) == sum(len(model.model_fields) for model in SECTIONS.values())
     for row in [
         ("aws", "aws_region", "us-east-1", "conf.ini:2", ""),
@@ -410,11 +410,11 @@ class TestEngines:
 
     def test_what_the_webui_is_told_is_marked_where_it_is_not_in_use(self, home):
         text = f"{MINIMAL}[engines]\ncomfy = comfyui http://127.0.0.1:1\n"
-        notes = {row.key: row.note for row in config.effective(load(text)) if row.note}
+        notes = {row.key: row.note for row in config_pages.effective(load(text)) if row.note}
         assert set(notes) == {"sd_api_base_url", "restart_command"}
         assert "[engines] lists the engines" in notes["sd_api_base_url"]
         given = load(f"{text}[sd_api]\nsd_api_base_url = http://127.0.0.1:7860\n")
-        assert not any(row.note for row in config.effective(given) + config.effective(load(MINIMAL)))
+        assert not any(row.note for row in config_pages.effective(given) + config_pages.effective(load(MINIMAL)))
 
 
 @pytest.mark.parametrize(
@@ -432,24 +432,24 @@ def test_a_variable_that_is_no_setting_is_likened_to_those_it_resembles(home, va
 
 class TestTemplate:
     def test_the_committed_one_is_the_generated_one(self):
-        assert (REPOSITORY / "conf.template.ini").read_text() == config.template()
+        assert (REPOSITORY / "conf.template.ini").read_text() == config_pages.template()
 
     def test_it_loads_as_it_is_with_every_default(self, home):
-        loaded = load(config.template())
-        assert {row.source for row in config.effective(loaded) if row.section != "aws"} == {"default"}
+        loaded = load(config_pages.template())
+        assert {row.source for row in config_pages.effective(loaded) if row.section != "aws"} == {"default"}
         assert loaded.scheduler == load(MINIMAL).scheduler
 
     def test_its_defaults_can_be_uncommented(self, home):
-        loaded = load(re.sub(r"^#(?=\w+ =)", "", config.template(), flags=re.MULTILINE))
-        rows = config.effective(loaded)
+        loaded = load(re.sub(r"^#(?=\w+ =)", "", config_pages.template(), flags=re.MULTILINE))
+        rows = config_pages.effective(loaded)
         assert "default" not in {row.source for row in rows}
         assert "comfy" in loaded.engines.lines, "an example, no default"
         assert [row[:3] for row in rows if row.section != "engines"] == [
-            row[:3] for row in config.effective(load(config.template()))
+            row[:3] for row in config_pages.effective(load(config_pages.template()))
         ]
 
     def test_the_markdown_table_has_a_row_of_four_for_every_key(self):
-        rows = [line.split(" | ") for line in config.markdown_table().splitlines()[2:]]
+        rows = [line.split(" | ") for line in config_pages.markdown_table().splitlines()[2:]]
         assert [(row[0].removeprefix("| "), row[1]) for row in rows] == [
             (section, key) for section, model in SECTIONS.items() for key in model.model_fields or ("NAME",)
         ]
@@ -585,7 +585,7 @@ def test_inputs_are_read_from_the_own_bucket_alone_unless_others_are_listed(home
 @settings(deadline=None)
 @given(values=st.fixed_dictionaries(VALUES))
 def test_whatever_is_filled_into_the_template_comes_back(folder, values):
-    text = config.template()
+    text = config_pages.template()
     for key, value in values.items():
         line = f"{key} = {value}".replace("${", "$${")
         text, count = re.subn(rf"^#?{key} =.*$", lambda _, line=line: line, text, flags=re.MULTILINE)
@@ -593,7 +593,7 @@ def test_whatever_is_filled_into_the_template_comes_back(folder, values):
     path = folder / "filled.ini"
     path.write_text(text)
     loaded = config.load(path, {})
-    shown = {row.key: row.value for row in config.effective(loaded)}
+    shown = {row.key: row.value for row in config_pages.effective(loaded)}
     secrets = {key: values[key] for key in ("api_auth", "webhook_secret")}
     assert loaded.secrets == list(secrets.values())
     hidden = {key: "***" if secret else "" for key, secret in secrets.items()}
@@ -638,7 +638,7 @@ def test_no_secret_is_ever_shown(folder, secret, form, by_variable, more):
     except ConfigError as error:
         seen = [str(error), repr(error), *error.problems, repr(error.__cause__), repr(error.__context__)]
     else:
-        seen = [repr(loaded), str(loaded.sd_api), repr(config.effective(loaded)), str(loaded.sd_api.model_dump())]
+        seen = [repr(loaded), str(loaded.sd_api), repr(config_pages.effective(loaded)), str(loaded.sd_api.model_dump())]
     for command in ("show", "check"):
         for form_of_output in ([], ["--json"]):
             done = CliRunner().invoke(cli, ["config", command, "-c", str(path), *form_of_output], env=environ)

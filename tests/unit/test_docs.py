@@ -13,7 +13,7 @@ import click
 import pytest
 from prometheus_client import Metric
 
-from scheduler import app, config
+from scheduler import app, config, config_pages
 from scheduler.cli import failure, root
 from scheduler.held import State
 from scheduler.observe import metrics
@@ -77,11 +77,11 @@ def quoted(cell: str) -> list[str]:
 
 
 def test_the_table_of_settings_is_the_generated_one():
-    assert config.markdown_table() in README.read_text()
+    assert config_pages.markdown_table() in README.read_text()
 
 
 def test_the_chinese_table_of_settings_has_the_same_keys_and_defaults():
-    generated = [line.strip("|").split("|") for line in config.markdown_table().splitlines()[2:]]
+    generated = [line.strip("|").split("|") for line in config_pages.markdown_table().splitlines()[2:]]
     expected = [[cell.strip() for cell in row[:3]] for row in generated]
     assert [row[:3] for table in tables(CHINESE) for row in table if len(row) == 4] == expected
 
@@ -185,7 +185,7 @@ def events() -> dict[str, tuple[str, set[str]]]:
 def test_the_answer_that_the_readme_shows_counts_the_keys_there_are(readme: str) -> None:
     places = {"aws_region": "us-east-1", "sqs_queue_url": "tasks", "dynamodb_table": "records", "s3_bucket": "pictures"}
     given = {f"SCHEDULER_AWS_{key.upper()}": value for key, value in places.items()}
-    rows = config.effective(config.load(None, given))
+    rows = config_pages.effective(config.load(None, given))
     by_default = len([row for row in rows if row.source == "default"])
     assert f"OK: 4 keys from conf.ini, 0 from the environment, {by_default} by default" in (ROOT / readme).read_text()
 
