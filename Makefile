@@ -39,7 +39,7 @@ demo-fleet: install  ## a fleet of worker processes that grows with a burst and 
 test: lint  ## everything that CI runs
 	$(RUN)/pytest -n 4 --dist worksteal
 
-test-unit: install  ## the tests without I/O: seconds
+test-unit: install  ## the tests without I/O (about two minutes)
 	$(RUN)/pytest tests/unit
 
 lint: install  ## ruff, mypy, import-linter, and whether the lock file is current

@@ -159,7 +159,7 @@ def test_when_it_dies_all_who_wait_see_their_connection_closed_without_a_byte(ow
 
 
 def test_sigterm_refuses_the_new_and_finishes_what_it_has(own: Webui) -> None:
-    in_hand = [own.later("txt2img", **LONG | {"steps": 150}) for _ in range(2)]
+    in_hand = [own.later("txt2img", **LONG | {"steps": 50}) for _ in range(2)]
     until(lambda: own.stats()["waiting"] == 1 and own.sampling())
     stopped = own.pool.submit(own.standin.stop, DEADLINE_S)
     until(own.refuses)

@@ -107,6 +107,10 @@ def test_a_recommendation_to_rebalance_stops_nothing(
     daemon.wait_for("notice", kind="rebalance")
     task = world.submit("as ever")
     world.until_status("completed", task)
+    assert world.record(task)["runs"] == 1
+    status, report = daemon.health()
+    assert (status, report["host"]["receives"]) == (200, True)
+    assert not daemon.events("waiting_for_the_end")
 
 
 @pytest.mark.slow

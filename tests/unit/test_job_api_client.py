@@ -15,10 +15,18 @@ def api():
         yield mock
 
 
+def is_well(client):
+    try:
+        client.require_health()
+    except EngineDown:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("said", [{"status": "healthy", "message": "ok"}, {"status": "ok"}, {}, []])
 def test_an_api_that_answers_is_well_unless_it_says_otherwise(api, said):
     api.get(f"{URL}/health", json=said)
-    JobApiClient(f"{URL}/").require_health()
+    assert is_well(JobApiClient(f"{URL}/"))
 
 
 @pytest.mark.parametrize("status", ["unhealthy", "Starting"])
@@ -31,8 +39,7 @@ def test_an_api_that_says_that_it_is_not_well_is_down(api, status):
 @pytest.mark.parametrize("more", [{"status": 503}, {"status": 404}, {"body": "<html>"}])
 def test_what_is_no_answer_of_a_job_api_is_down(api, more):
     api.get(f"{URL}/health", **more)
-    with pytest.raises(EngineDown):
-        JobApiClient(URL).require_health()
+    assert not is_well(JobApiClient(URL))
 
 
 def test_a_jobs_id_cannot_lead_elsewhere(api):

@@ -479,5 +479,5 @@ def test_a_claim_that_is_lost_while_dynamodb_is_asked_again_is_not_asked_for_eve
     worker.stop.meanwhile = lose
     worker.lane.take()
     with pytest.raises(LeaseLost):
-        worker.outages.insist(held, lambda: worker.processor._tasks.complete(held.claim, held.task, None))
+        worker.outages.insist(held, lambda: worker.tasks.complete(held.claim, held.task, None))
     assert held.state is State.RUNNING
