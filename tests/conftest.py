@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Iterator
 
 import botocore.session
@@ -12,8 +13,10 @@ import structlog
 from aws_servers import NOWHERE, Cloud, aws_environ, running
 from fakes import FakeClock
 
-# A process that a test starts would compile all of the scheduler again, where Python was told to keep nothing of it.
+# Where Python was told to keep no compiled modules, each process that a test starts would compile all of the scheduler
+# again, and pytest the tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Each session of boto3 would read its services' models from disk again, a third of a second for each; they are the
 # same.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)  # type: ignore[attr-defined]
