@@ -49,7 +49,7 @@ ANNOUNCE_THREADS = 6
 WEBHOOK_THREADS = 8
 """Four receivers that keep silent hold up nobody else: each gets two of them."""
 PREVIEW_PERIOD_S = 2.0
-INTERRUPT_PERIOD_S = 1.0
+INTERRUPT_PERIOD_S = 0.25
 PROGRESS_PERIOD_S = 2.0
 FACTS_PERIOD_S = 300.0
 """How often the queue is asked for its facts again, which shows how this host's clock stands."""

@@ -53,6 +53,10 @@ class FlakyService:
         self._listen(0)
         assert self._server is not None
         self.port = self._server.server_port
+        # Bound and never listened on: it keeps the port from others while connections are refused.
+        self._keeper = socket.socket()
+        self._keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._keeper.bind(("127.0.0.1", self.port))
 
     @property
     def url(self) -> str:
@@ -86,6 +90,10 @@ class FlakyService:
         for connection in connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+    def give_up_port(self) -> None:
+        """Let others have the port."""
+        self._keeper.close()
 
     def hang(self) -> None:
         """Return when the mood is another."""
@@ -127,12 +135,13 @@ class FlakyAws:
     def close(self) -> None:
         """End everything, what hangs included."""
         for service in self.services.values():
-            service.become(Mood.WELL)
-            service.close()
+            service.become(Mood.REFUSING)
+            service.give_up_port()
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    allow_reuse_port = True
     request_queue_size = 256
 
     def __init__(self, port: int, service: FlakyService) -> None:

@@ -151,7 +151,7 @@ def test_a_cancelled_graph_ends_alone_whether_it_runs_or_waits_in_the_engine(
     start(conf_for(world, standin.base_url))
     running = world.submit_graph("running", steps=1000)
     until_rendering(standin, "running")
-    post_as_another(standin, "neighbour", steps=50)
+    post_as_another(standin, "neighbour", steps=400)
 
     assert world.store().request_cancel(running) == "processing"
     until_rendering(standin, "neighbour")
