@@ -25,10 +25,6 @@ from scheduler.wire.recognise import recognise
 
 log = structlog.get_logger()
 
-OFTEN, LONG_S = 10, 900.0
-"""An engine that was down in so many deliveries, over half an hour, is asked for less often:
-45 of them are nine hours."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -164,9 +160,6 @@ class Admission:
             if message.receive_count >= MOST_DELIVERIES:
                 raise Rejected(f"its engine was down in all of {message.receive_count} deliveries", field="runtime")
             log.info("task_lacks_engine", task_id=task.task_id, runtime=task.runtime, task_type=kind)
-            if message.receive_count >= OFTEN:
-                self._messages.put_back([message], LONG_S, reason="runtime")
-                return
         elif self._held.all() and self._held.body_bytes() + body_bytes > self._limits.held_bytes:
             self._messages.put_back([message], backoff_s(message.receive_count), reason="memory")
             return
