@@ -64,8 +64,8 @@ class Shutdown:
         threads.join("prepare", stop.work_left_s)
         self._return_unstarted()
         if not threads.join("engine", stop.work_left_s):
-            for lane in self.lanes:
-                _interrupt(lane)
+            for lane in self.lanes:  # beside each other, for one that is deaf must not use up the others' time
+                threads.start("interrupt", partial(_interrupt, lane))
             threads.join("engine", stop.left_s)
         threads.join("prepare", stop.left_s)
         self._return_unstarted()  # an engine that went away left its task here
@@ -105,7 +105,7 @@ class Shutdown:
         for lane in self.lanes:
             remaining_s = lane.remaining_s()
             if remaining_s is not None and remaining_s > self.stop.work_left_s():
-                _interrupt(lane)
+                self.threads.start("interrupt", partial(_interrupt, lane))
 
 
 def _interrupt(lane: Lane) -> None:

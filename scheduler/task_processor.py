@@ -30,7 +30,7 @@ from scheduler.domain.errors import (
 )
 from scheduler.domain.keys import image_key, images_key
 from scheduler.domain.ports import Clock, ImageStore, Output, TaskStore
-from scheduler.domain.retry import MOST_DELIVERIES, Fail, backoff_s, decide
+from scheduler.domain.retry import Fail, backoff_s, decide
 from scheduler.domain.routing import Routes
 from scheduler.domain.task import Claim, Failure, Message, Result, Task, Timings
 from scheduler.held import Held, HeldTasks, State
@@ -349,11 +349,7 @@ class TaskProcessor:
         if claim is not None:
             self._outages.insist(held, lambda: self._tasks.release(claim, counts=counts))
             held.claim = None
-        if counts is Counts.NOTHING and held.receive_count >= MOST_DELIVERIES and not self._stop.is_set():
-            said = f"nothing came of it in {held.receive_count} deliveries, and it is not to blame: {reason}, the last time"
-            self._messages.refuse_held(held, said)
-        else:
-            self._messages.give_back(held, delay_s, reason=reason)
+        self._messages.give_back(held, delay_s, reason=reason)
 
     def _settle(self, held: Held, end: End | None, *, failed_at_s: float | None = None) -> None:
         """Hand a task with its end written on to be announced, when somebody wants to know, else to the deleter.

@@ -27,6 +27,7 @@ CONNECT_TIMEOUT_S = 1.0
 """The service is on the same host; where no connection comes about in this time, there is none."""
 ANSWER_TIMEOUT_S = 2.0
 TRIES = 3
+TOKENS = 3
 PAUSE_S = 0.1
 MAX_BYTES = 64 * 1024
 
@@ -137,10 +138,11 @@ class InstanceMetadata:
             attempt += 1
 
     def _get(self, path: str) -> str | None:
-        status, body = self._send("GET", _DATA_PATH + path, {_TOKEN_HEADER: self._valid_token()})
-        if status == 401:  # the service forgot the token, or our clock stood still
-            self._forget_token()
+        for _ in range(TOKENS):
             status, body = self._send("GET", _DATA_PATH + path, {_TOKEN_HEADER: self._valid_token()})
+            if status != 401:
+                break
+            self._forget_token()  # the service forgot it, it ended on the way, or our clock stood still
         if status == 404:
             return None
         if status != 200:

@@ -51,10 +51,12 @@ def _show_table(rows: Iterable[Row], *, subject: str, text: str) -> None:
     from rich.text import Text  # noqa: PLC0415  # as above
 
     table = Table("", subject, text)
-    with Live(table, auto_refresh=False, vertical_overflow="visible") as live:
+    # What grows past a short terminal would stand there again at each row; it is printed whole in the end.
+    with Live(table, auto_refresh=False, transient=True) as live:
         for row in rows:
             words = Text(row.text, overflow="fold")
             if row.advice:
                 words.append(f"\n-> {row.advice}", style="bold")
             table.add_row(Text(row.state, style=STYLES.get(row.state.split()[-1], "")), Text(row.subject), words)
             live.refresh()
+    live.console.print(table)

@@ -16,7 +16,9 @@ from scheduler.cli.task_fetch import fetch_command
 from scheduler.cli.task_meaning import in_words, meaning_of
 from scheduler.cli.task_show import no_record, show_command
 from scheduler.cli.task_submit import submit_command
+from scheduler.domain.keys import TASK_ID
 from scheduler.session import open_session
+from scheduler.wire.fields import ID_RULE, wrong
 from scheduler.wire.recognise import recognise
 
 
@@ -50,6 +52,8 @@ def cancel_command(config: Path | None, local: bool, as_json: bool, unseen: bool
       sd-scheduler task cancel 6f9619ff-8b86-d011-b42d-00c04fc964ff
       sd-scheduler task cancel order-77 --unseen
     """
+    if unseen and not TASK_ID.fullmatch(task_id):
+        raise wrong("task_id", task_id, ID_RULE)
     session = open_session(load_settings(config, local=local))
     status = session.records.request_cancel(task_id, unseen=unseen)
     if status == "missing":

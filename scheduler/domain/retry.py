@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scheduler.domain.errors import Counts, Fatal, OutOfMemory, Rejected, SchedulerError, Transient
+from scheduler.domain.errors import Counts, EngineDown, Fatal, OutOfMemory, Rejected, SchedulerError, Transient
 from scheduler.domain.task import Claim, Failure
 
 MAX_BACKOFF_S = 300.0
@@ -45,7 +45,8 @@ def decide(
 ) -> Fail | GiveBack:
     """Say what becomes of a claimed task after `error`; `claim.runs` counts the run that failed.
 
-    What costs the task nothing is tried again the later, the more often it was delivered (`receive_count`).
+    What costs the task nothing is tried again the later, the more often it was delivered (`receive_count`), and ends
+    before SQS would take its message away unexplained; an engine that is down, or at a render of hours, ends none.
 
     Raises the error itself when it is of a kind that never reaches a task (a bug, not a failure).
     """
@@ -64,6 +65,9 @@ def decide(
                 if tries >= MAX_TRIES and since is not None and now - since >= MIN_TRYING_S:
                     return Fail(Failure(kind=error.kind, message=f"{error.message} (try {tries})", field=error.field))
                 return GiveBack(backoff_s(tries, FIRST_LACKING_S), counts)
+            if counts is Counts.NOTHING and receive_count >= MOST_DELIVERIES and not isinstance(error, EngineDown):
+                said = f"{error.message} (nothing came of {receive_count} deliveries; send it again)"
+                return Fail(Failure(kind=error.kind, message=said, engine=error.engine))
             times = max(claim.runs, receive_count) if counts is Counts.NOTHING else claim.runs
             return GiveBack(backoff_s(times), counts)
         case _:

@@ -14,6 +14,7 @@ import structlog
 
 from scheduler.domain.errors import (
     DeadlineExceeded,
+    EngineBusy,
     EngineDown,
     EngineHung,
     EngineLost,
@@ -279,6 +280,9 @@ class ComfyUiEngine:
             return self._overdue(track, deadline_s)
         except EngineLost as error:
             self._lost(error)
+            raise
+        except EngineBusy:
+            self._may_be_busy = True  # it may not have heard that ours is wanted no more
             raise
 
     def _overdue(self, track: Track, deadline_s: float) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from scheduler.domain.errors import SchedulerError
 from scheduler.engines.error_cases import MAX_WORDS, Case, Refusal, case_of, error_of
 from scheduler.engines.job_api_error_table import CASES
 
-_ADDRESS = re.compile(r"\w+://\S+")
+_ADDRESS = re.compile(r"\b\w{1,20}://\S+")
 
 
 def failed(words: str) -> SchedulerError:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from scheduler.domain.errors import EngineDown, EngineHung, Fatal, Interrupted, SchedulerError
+from scheduler.domain.errors import EngineBusy, EngineDown, EngineHung, Fatal, Interrupted, SchedulerError
 from scheduler.domain.ports import Engine, PreparedRun
 from scheduler.domain.task import Task
 
@@ -83,10 +83,12 @@ class Slot:
 
 
 def prove(engine: Engine, task: Task, *, deadline_s: float) -> None:
-    """Run a tiny known task. Raises Fatal when even that fails, EngineDown when there is no engine, Interrupted."""
+    """Run a tiny known task. Raises Fatal when even that fails, EngineDown when there
+    is no engine, EngineBusy when it is at others' work, Interrupted.
+    """
     try:
         engine.generate(engine.prepare(task, seed_key="golden"), deadline_s=deadline_s).output()
-    except (EngineDown, Interrupted):
+    except (EngineBusy, EngineDown, Interrupted):
         raise
     except SchedulerError as error:
         raise Fatal(f"even a tiny known task failed: {error}", engine=getattr(error, "engine", None)) from error

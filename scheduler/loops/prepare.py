@@ -17,6 +17,9 @@ from scheduler.stop import StopSignal
 from scheduler.task_processor import TaskProcessor
 
 log = structlog.get_logger()
+MOST_BLAMED = 3
+"""Tasks in a row that cannot be prepared although the engine answers; beyond them it is not the tasks."""
+AGAIN_S = 5.0
 MAX_UNSTARTED_S = 600.0
 """What is held and not started for so long goes back, for a host whose engine works."""
 
@@ -46,6 +49,7 @@ class PrepareLoop:
         self._clock = clock
         self._stop = stop
         self._surprises = Surprises()
+        self._blamed: set[str] = set()
 
     def run(self) -> None:
         """Prepare until the stop."""
@@ -92,13 +96,21 @@ class PrepareLoop:
         """Wait for an engine that is away; one that answers otherwise must not wait for what
         it cannot do for a task.
         """
+        # When it cannot for task after task, it is the engine.
+        self._blamed.add(held.task.task_id)
         try:
             self._lane.engine.probe()
+            is_tasks = len(self._blamed) <= MOST_BLAMED
         except EngineDown:
+            is_tasks = False
+        if is_tasks:
+            self._processor.end(held, Transient(error.message, counts=Counts.TRY))
+        elif self._lane.running is None:
             self._lane.set_ready(ready=False, why=error.message)
             self._processor.unclaim(held)
-        else:
-            self._processor.end(held, Transient(error.message, counts=Counts.TRY))
+        else:  # it works, and nobody would look again before the end of its run
+            self._processor.unclaim(held)
+            self._stop.wait(AGAIN_S)
 
     def _prepare(self, held: Held) -> bool:
         """Claim and encode; False when the task went another way."""
@@ -118,6 +130,7 @@ class PrepareLoop:
         except SchedulerError as error:
             self._processor.end(held, error)
             return False
+        self._blamed.clear()
         took_s = self._clock.monotonic() - started_s
         held.prepare_ms = round(took_s * 1000)
         with self._held.lock:

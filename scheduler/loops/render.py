@@ -10,6 +10,7 @@ import structlog
 
 from scheduler.domain.errors import (
     BadResult,
+    EngineBusy,
     EngineDown,
     EngineHung,
     EngineLost,
@@ -300,7 +301,7 @@ class RenderLoop:
             self._lane.engine.probe()
             if with_picture:
                 self._lane.engine.golden(deadline_s=self._deadline_s)
-        except EngineDown as error:
+        except (EngineDown, EngineBusy) as error:
             self._down(error.message)
         except SchedulerError as error:
             self._sick(str(error))

@@ -61,9 +61,9 @@ class _Host:
     waiting_bytes: int = 0
     tried: int = 0
 
-    @property
-    def due_s(self) -> float:
-        return self.waiting[0][0] if self.waiting and self.tried < MOST_AT_ONCE else float("inf")
+    def due_s(self, *, is_closing: bool) -> float:
+        may_try = self.waiting and (is_closing or self.tried < MOST_AT_ONCE)
+        return self.waiting[0][0] if may_try else float("inf")
 
 
 class WebhookSender:
@@ -132,9 +132,9 @@ class WebhookSender:
         """Return what is due, waiting for it; None at the end."""
         with self._changed:
             while True:
-                host = min(self._hosts.values(), key=lambda one: one.due_s, default=None)
-                due_s = host.due_s if host is not None else float("inf")
                 now_s, is_closing = self._clock.monotonic(), self._until_s is not None
+                due = [(one.due_s(is_closing=is_closing), one) for one in self._hosts.values()]
+                due_s, host = min(due, key=lambda pair: pair[0], default=(float("inf"), None))
                 if host is not None and (due_s <= now_s or (is_closing and due_s < float("inf"))):
                     _, _, delivery = heapq.heappop(host.waiting)
                     host.waiting_bytes -= len(delivery.body)

@@ -58,6 +58,8 @@ class SubmittedTasks:
             if record is None:
                 update = self._ending().ended("cancelled", Format.OWN, error="cancelled")
                 update.set(owner="closed", created_at=int(self._clock.now()))
+                # Whose task it is shows when its message comes; by this, ids that are to come again do.
+                update.set(format=Format.EKS_V1ALPHA2.value)
                 update.when("attribute_not_exists({" + self._table.key_name + "})")
                 if self._table.write_if_allowed(task_id, update, doing="cancelling"):
                     return "cancelled"

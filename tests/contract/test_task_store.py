@@ -872,6 +872,12 @@ def test_a_task_that_nobody_has_seen_yet_can_be_cancelled_before_its_message_com
     assert records.submitted.request_cancel("task-1", unseen=True) == "cancelled"
 
 
+def test_an_id_that_comes_again_after_it_was_cancelled_unseen_is_a_new_run(records: Records) -> None:
+    records.submitted.request_cancel("task-1", unseen=True)
+    records.clock.advance(60)
+    assert records.claimed(eks_task(), sns_id="sns-2", age_s=1.0).run_no == 2
+
+
 def test_cancelling_unseen_does_not_touch_what_is_there(records: Records) -> None:
     records.claimed(own_task())
     assert records.submitted.request_cancel("task-1", unseen=True) == "processing"

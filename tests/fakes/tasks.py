@@ -255,7 +255,12 @@ class FakeTaskStore:
                 now = self._clock.now()
                 ended = {"status": "cancelled", "finished_at": now, "updated_at": int(now), "created_at": int(now)}
                 expires_at = math.ceil(now) + self._ttl_s
-                self.records[task_id] = {"task_id": task_id, "owner": "closed", "expires_at": expires_at} | ended
+                self.records[task_id] = {
+                    "task_id": task_id,
+                    "owner": "closed",
+                    "expires_at": expires_at,
+                    "format": "eks-v1alpha2",
+                } | ended
                 return "cancelled"
             status = record.get("status") or ("pending" if self._is_free(record) else "completed")
             if status == "processing":

@@ -252,6 +252,7 @@ def test_a_task_without_a_record_is_cancelled_on_request(place: Place) -> None:
     assert done.exit_code == 1
     assert "--unseen" in done.stderr
     assert place.run("cancel", "t", "--unseen").stdout == "cancelled\n"
+    assert place.run("cancel", "no id!", "--unseen").exit_code == 3, "no message can have it"
     assert json.loads(place.run("show", "t", "--json").stdout)["status"] == "cancelled"
 
 

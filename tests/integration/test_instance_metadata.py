@@ -16,6 +16,7 @@ from scheduler.aws.instance_metadata import (
     ENDPOINT_VARIABLE,
     MAX_BYTES,
     TOKEN_TTL_S,
+    TOKENS,
     Identity,
     InstanceMetadata,
     NotAnInstance,
@@ -154,7 +155,7 @@ def test_tokens_that_are_never_taken_end_in_an_error(clock):
     with rubbish(answer(status=b"401 Unauthorized")) as server:
         with pytest.raises(Unavailable, match="401"):
             client(server.url, clock).get("instance-id")
-        assert (server.puts, server.gets) == (2, 2)
+        assert (server.puts, server.gets) == (TOKENS, TOKENS)
 
 
 def test_many_threads_may_ask_while_tokens_end(instance, clock):

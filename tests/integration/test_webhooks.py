@@ -249,6 +249,20 @@ def test_at_the_stop_what_waits_is_tried_once_more_and_the_rest_told_as_lost():
     assert late.counted("lost") == 1
 
 
+def test_at_the_stop_all_threads_are_at_whoever_is_left():
+    sending = Sending(threads=4)
+    with receiver(200) as server:
+        server.silent.clear()
+        for _ in range(8):
+            sending.send(server.url)
+        until(lambda: len(server.came) == webhook.MOST_AT_ONCE)
+        sending.sender.close(10.0)
+        until(lambda: len(server.came) == 4)
+        server.silent.set()
+        until(lambda: sending.counted("sent") == 8)
+    sending.close()
+
+
 def test_without_a_secret_it_is_sent_unsigned():
     sending = Sending(key=None)
     with receiver(200) as server:

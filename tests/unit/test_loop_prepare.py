@@ -9,7 +9,7 @@ from scheduler.domain.errors import EngineDown, EngineLost, Rejected
 from scheduler.domain.pace import MOST_AHEAD, MOST_IN_LINE
 from scheduler.held import State
 from scheduler.loops.lane import SLOW_S
-from scheduler.loops.prepare import MAX_UNSTARTED_S
+from scheduler.loops.prepare import MAX_UNSTARTED_S, MOST_BLAMED
 
 
 @pytest.fixture
@@ -190,6 +190,32 @@ def test_a_task_for_which_a_working_engine_has_no_answer_fails_in_the_end_and_ho
         worker.work()
     assert worker.status("poison") == "failed"
     assert "/object_info/x" in worker.tasks.record("poison")["error"]["message"]
+
+
+def test_an_engine_that_can_prepare_nothing_at_all_fails_no_task(worker, clock):
+    worker.engine.fail_next(10_000, EngineDown("/upload/image was answered with 500"), on="prepare")
+    for n in range(8):
+        worker.send(f"t{n}")
+    until_s = clock.monotonic() + 3600
+    while clock.monotonic() < until_s:
+        worker.work()
+        clock.advance(10)
+    statuses = [worker.status(f"t{n}") for n in range(8) if worker.tasks.record(f"t{n}")]
+    assert statuses.count("failed") <= MOST_BLAMED
+
+
+def test_an_engine_that_renders_stays_ready_though_it_had_no_answer_for_the_next(worker):
+    fill(worker, 2)
+    worker.prepare()
+
+    def silent() -> None:
+        worker.engine.fail_next(1, EngineDown("no answer"), on="prepare")
+        worker.engine.fail_next(1, EngineDown("no answer"), on="probe")
+        worker.prepare()
+
+    worker.engine.meanwhile = silent
+    worker.render.cycle()
+    assert worker.lane.is_ready
 
 
 def test_a_place_in_the_line_is_free_again_when_the_claim_was_refused(worker):

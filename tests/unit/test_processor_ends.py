@@ -376,16 +376,17 @@ def test_a_cancellation_during_the_run_ends_the_task_as_cancelled(worker):
     assert worker.queue.bodies == []
 
 
-def test_what_nobody_is_to_blame_for_is_kept_for_a_person_before_sqs_takes_it_unexplained(worker, clock):
+def test_what_nobody_is_to_blame_for_fails_in_words_before_sqs_takes_it_unexplained(worker, clock):
     worker.engine.fail_next(1000, EngineBusy("the engine was at other work"), on="generate")
     worker.send()
     began_s = clock.monotonic()
     while worker.queue.bodies:
         worker.work()
         clock.advance(5)
-    [(message, why)] = worker.queue.refused
-    assert (message.receive_count, worker.status()) == (MOST_DELIVERIES, "pending")
-    assert "engine-busy" in why.message
+    assert worker.status() == "failed"
+    error = worker.tasks.record("t1")["error"]
+    assert error["class"] == "engine-busy"
+    assert f"{MOST_DELIVERIES} deliveries" in error["message"]
     assert clock.monotonic() - began_s > 3 * 3600
 
 
