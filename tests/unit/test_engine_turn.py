@@ -3,6 +3,7 @@
 import pytest
 
 from scheduler.domain.errors import (
+    EngineBusy,
     EngineDown,
     EngineHung,
     EngineLost,
@@ -14,7 +15,7 @@ from scheduler.domain.errors import (
 )
 from scheduler.domain.ports import PreparedRun
 from scheduler.domain.task import Task, TaskType
-from scheduler.engines.turn import Slot
+from scheduler.engines.turn import Slot, prove
 
 TASK = Task(task_id="t", task_type=TaskType.TXT2IMG, payload={}, fingerprint="")
 
@@ -33,6 +34,18 @@ class Wire:
     def send(self) -> bool:
         self.sent += 1
         return self._hears
+
+
+def test_a_busy_engine_has_not_failed_its_proof():
+    class Busy:
+        def prepare(self, _task, *, seed_key):
+            return run()
+
+        def generate(self, _run, *, deadline_s):
+            raise EngineBusy("the engine was at other work")
+
+    with pytest.raises(EngineBusy):
+        prove(Busy(), TASK, deadline_s=1.0)
 
 
 def test_only_the_run_that_is_there_is_told_to_end():

@@ -173,6 +173,16 @@ def test_an_engine_that_is_busy_with_others_is_not_restarted(worker):
     assert (worker.status(), worker.tasks.record("t1")["runs"]) == ("pending", 0)
 
 
+def test_an_engine_too_busy_for_a_golden_task_is_not_sick(worker):
+    worker.engine.fail_next(3, Fatal("CUDA error"), on="generate")
+    worker.engine.fail_next(1, EngineBusy("the engine was at other work"), on="golden")
+    for n in range(3):
+        worker.claimed(f"t{n}")
+        worker.render.cycle()
+    worker.render.cycle()
+    assert (worker.engine.faults.calls["golden"], worker.lane.is_healthy) == (1, True)
+
+
 def test_an_engine_that_is_up_and_takes_nothing_is_asked_less_and_less_often(worker, clock):
     worker.engine.fail_next(1000, EngineDown("503: the queue is full"), on="connect")
     worker.claimed()
